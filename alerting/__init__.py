@@ -1,0 +1,1 @@
+"""Alert rules judged, kept and delivered."""

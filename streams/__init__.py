@@ -1,0 +1,1 @@
+"""Everything that flows: transport, journeys, tally, ledger, read side, web, command line."""

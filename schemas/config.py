@@ -1,0 +1,300 @@
+"""The config file as one model: sources, funnels, alerts, channels; every problem with its line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path as FilePath
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from schemas.duration import Duration, bucket_seconds
+from schemas.errors import ConfigError, Problem
+from schemas.funnel import Funnel, Model, Name, Path, Ratio
+from schemas.rule import Channel, Rule
+
+CONFIG_BYTES_MAX = 1_000_000
+Location = tuple[str | int, ...]
+
+
+class Fields(Model):
+    """Where a record keeps each canonical field: a dotted path (or a CSV column)."""
+
+    event: Path = "event"
+    timestamp: Path = "timestamp"
+    user_id: Path = "user_id"
+    anonymous_id: Path = "anonymous_id"
+    event_id: Path = "event_id"
+    properties: Path = "properties"
+
+
+class Source(Model):
+    """A Kafka topic of click events."""
+
+    name: Name
+    topic: str = Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    entity_key: bool = True
+    trust_key: bool = False
+    start: Literal["earliest", "latest"] = "earliest"
+    allowed_lateness: Duration = Duration("60s")
+    max_skew: Duration = Duration("5m")
+    fields: Fields = Fields()
+    dead_letter: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,249}$")
+    record_bytes_max: int = Field(default=1_000_000, ge=1_000, le=100_000_000)
+    reject_ratio_max: Ratio = 0.99
+    rejects_in_a_row_max: int = Field(default=10_000, ge=1)
+
+    @property
+    def dead_letter_topic(self) -> str:
+        return self.dead_letter or f"{self.topic}.dead-letter"
+
+    @property
+    def keyed_topic(self) -> str:
+        """The topic whose partitions are counted: the source's own, or its re-keyed copy."""
+        return self.topic if self.entity_key else f"{self.topic}.by-entity"
+
+
+class Config(Model):
+    """The whole file."""
+
+    sources: tuple[Source, ...] = Field(min_length=1, max_length=100)
+    funnels: tuple[Funnel, ...] = Field(min_length=1, max_length=1000)
+    alerts: tuple[Rule, ...] = Field(default=(), max_length=1000)
+    channels: dict[Name, Channel] = Field(default_factory=dict, max_length=100)
+
+    def source(self, name: str) -> Source:
+        return next(s for s in self.sources if s.name == name)
+
+    def funnel(self, name: str) -> Funnel:
+        return next(f for f in self.funnels if f.name == name)
+
+    def funnels_of(self, source: str) -> tuple[Funnel, ...]:
+        return tuple(f for f in self.funnels if f.source == source)
+
+    def windows_of(self, funnel: Funnel) -> tuple[Duration, ...]:
+        """The trailing windows a funnel must keep counts for: its own and those of its rules."""
+        ruled = (rule.window for rule in self.alerts if rule.funnel == funnel.name)
+        return tuple({int(w): w for w in (*funnel.windows, *ruled)}.values())
+
+
+def load(path: str | FilePath) -> Config:
+    """Read a config file. Raises ConfigError with every problem found, each with its line."""
+    shown = str(path)
+    try:
+        text = FilePath(path).read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(shown, [Problem(0, "", f"cannot be read ({error.strerror})", "name a readable YAML file")]) from None
+    except UnicodeDecodeError:
+        raise ConfigError(shown, [Problem(0, "", "is not UTF-8 text", "save it as UTF-8")]) from None
+    return parse(text, shown)
+
+
+def parse(text: str, path: str = "config") -> Config:
+    """Parse a config from its text. Raises ConfigError as `load` does."""
+    if len(text) > CONFIG_BYTES_MAX:
+        raise ConfigError(path, [Problem(1, "", f"is over {CONFIG_BYTES_MAX} characters long", "split it")])
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        problems = list(_duplicate_keys(root)) if root is not None else []
+        data = None if problems else yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or "cannot be parsed"
+        raise ConfigError(path, [Problem(mark.line + 1 if mark else 1, "", f"is not YAML: {what}", "mend the syntax there")]) from None
+    if problems:
+        raise ConfigError(path, problems)
+    try:
+        config = Config.model_validate(data if data is not None else {})
+    except ValidationError as error:
+        raise ConfigError(path, [_explain(root, e) for e in _root_causes(error.errors())]) from None
+    found = [Problem(_line(root, loc), _dotted(loc), what, remedy) for loc, what, remedy in _cross_check(config)]
+    if found:
+        raise ConfigError(path, found)
+    return config
+
+
+def warnings_of(config: Config) -> list[str]:
+    """What is allowed but probably not meant, one sentence each."""
+    found = []
+    for rule in config.alerts:
+        funnel = config.funnel(rule.funnel)
+        if rule.window < funnel.conversion_window:
+            found.append(
+                f"alert {rule.name!r}: its window ({rule.window}) is shorter than the conversion window of "
+                f"{funnel.name!r} ({funnel.conversion_window}): on basis users a jump in traffic lowers the "
+                "rate for a while; a longer window is calmer"
+            )
+        if not rule.notify:
+            found.append(f"alert {rule.name!r} notifies nobody; name a channel in `notify`")
+    return found
+
+
+Check = tuple[Location, str, str]
+
+
+def _cross_check(config: Config) -> Iterator[Check]:
+    """What no single value shows: names that must exist, be unique, or fit each other."""
+    sources = [s.name for s in config.sources]
+    funnels = {f.name: f for f in config.funnels}
+    yield from _unique("sources", sources)
+    yield from _unique("funnels", [f.name for f in config.funnels])
+    yield from _unique("alerts", [r.name for r in config.alerts])
+    topics = [s.topic for s in config.sources]
+    for i, topic in enumerate(topics):
+        if topic in topics[:i]:
+            yield ("sources", i, "topic"), f"topic {topic!r} is read by another source already", "put the funnels on one source"
+    for i, funnel in enumerate(config.funnels):
+        yield from _check_funnel(("funnels", i), funnel, sources)
+    for i, rule in enumerate(config.alerts):
+        at: Location = ("alerts", i)
+        if rule.funnel not in funnels:
+            yield (*at, "funnel"), f"there is no funnel {rule.funnel!r}", _instead(rule.funnel, list(funnels))
+        else:
+            yield from _check_rule(at, rule, funnels[rule.funnel], list(config.channels))
+
+
+def _check_funnel(at: Location, funnel: Funnel, sources: list[str]) -> Iterator[Check]:
+    if funnel.source not in sources:
+        yield (*at, "source"), f"there is no source {funnel.source!r}", _instead(funnel.source, sources)
+    yield from _unique("stages", [s.name for s in funnel.stages], at)
+    if not 1 <= funnel.conversion_window <= 90 * 86_400:
+        yield (*at, "conversion_window"), f"{funnel.conversion_window} is out of range", "write 1s to 90d"
+    seen: set[int] = set()
+    for i, window in enumerate(funnel.windows):
+        yield from _check_window((*at, "windows", i), window)
+        if int(window) in seen:
+            yield (*at, "windows", i), f"{window} is there already", "name each window once"
+        seen.add(int(window))
+    for name, dimension in funnel.dimensions.items():
+        if not dimension.field.startswith("properties."):
+            yield (*at, "dimensions", name), f"{dimension.field!r} is no event property", f"write properties.{dimension.field}"
+    for i, stage in enumerate(funnel.stages):
+        if stage.value is not None and not stage.value.startswith("properties."):
+            yield (*at, "stages", i, "value"), f"{stage.value!r} is no event property", f"write properties.{stage.value}"
+        if i == 0 and (stage.target is not None or stage.benchmark is not None):
+            yield (*at, "stages", i), "the first stage has no step into it, so no target or benchmark", "put it on a later stage"
+
+
+def _check_window(at: Location, window: Duration) -> Iterator[Check]:
+    if not 10 <= window <= 30 * 86_400:
+        yield at, f"{window} is out of range", "write 10s to 30d"
+        return
+    bucket = bucket_seconds(window)
+    if window % bucket:
+        yield at, f"{window} is no multiple of its bucket ({bucket} s)", f"write {int(window) // bucket * bucket or bucket}s"
+
+
+def _check_rule(at: Location, rule: Rule, funnel: Funnel, channels: list[str]) -> Iterator[Check]:
+    names = [s.name for s in funnel.stages]
+    if rule.stage not in names:
+        yield (*at, "stage"), f"funnel {funnel.name!r} has no stage {rule.stage!r}", _instead(rule.stage, names)
+    elif rule.stage == names[0]:
+        yield (*at, "stage"), f"{rule.stage!r} is the first stage: no step leads into it", f"name one of {', '.join(names[1:])}"
+    yield from _check_window((*at, "window"), rule.window)
+    if rule.recover_above is not None and rule.recover_above < rule.below:
+        yield (*at, "recover_above"), f"{rule.recover_above} is under `below` ({rule.below})", "it must be at least `below`"
+    for i, name in enumerate(rule.by):
+        if name not in funnel.dimensions:
+            yield (*at, "by", i), f"funnel {funnel.name!r} has no dimension {name!r}", _instead(name, list(funnel.dimensions))
+    for i, name in enumerate(rule.notify):
+        if name not in channels:
+            yield (*at, "notify", i), f"there is no channel {name!r}", _instead(name, channels)
+
+
+def _unique(what: str, names: list[str], at: Location = ()) -> Iterator[Check]:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            yield (*at, what, i, "name"), f"{name!r} is there already", "give each a name of its own"
+
+
+def _instead(wrong: str, right: Sequence[str]) -> str:
+    close = difflib.get_close_matches(wrong, right, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are: {', '.join(right)}" if right else "there are none"
+
+
+def _root_causes(errors: Sequence[Any]) -> list[Any]:
+    """Without the "too short" that pydantic adds for a list whose only item failed."""
+    places = [e["loc"] for e in errors]
+    return [e for e in errors if not (e["type"] == "too_short" and any(p[: len(e["loc"])] == e["loc"] and p != e["loc"] for p in places))]
+
+
+def _explain(root: yaml.Node | None, error: Any) -> Problem:
+    loc: Location = error["loc"]
+    if error["type"] == "extra_forbidden":
+        keys = _keys_at(loc[:-1])
+        return Problem(_line(root, loc), _dotted(loc[:-1]), f"unknown key {loc[-1]!r}", _instead(str(loc[-1]), keys))
+    if error["type"] == "missing":
+        return Problem(_line(root, loc[:-1]), _dotted(loc[:-1]), f"{loc[-1]!r} is missing", "add it")
+    message = error["msg"].removeprefix("Value error, ")
+    given = error.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) and repr(given) not in message else ""
+    if error["type"] == "string_pattern_mismatch" and "\\w" in message:
+        message = "not a name; write letters, digits, _ - . : or spaces, 64 at most"
+    return Problem(_line(root, loc), _dotted(loc), f"{message[0].lower()}{message[1:]}{shown}")
+
+
+def _keys_at(loc: Location) -> list[str]:
+    """The keys a model takes at a place, found by walking the models' own fields."""
+    here: list[Any] = [Config]
+    for step in loc:
+        following: list[Any] = []
+        for model in here:
+            field = next((f for n, f in model.model_fields.items() if step in (n, f.alias)), None)
+            following += list(_models_in(field.annotation)) if field else [model]
+        here = following
+    return sorted({f.alias or name for model in here for name, f in model.model_fields.items()})
+
+
+def _models_in(annotation: Any) -> Iterator[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
+
+
+def _child(node: yaml.Node | None, step: str | int) -> tuple[yaml.Node | None, int | None]:
+    """The node below `node` at a key or place, and the line to show for it."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(step):
+                return value, key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        value = node.value[step]
+        return value, value.start_mark.line + 1
+    return node, None
+
+
+def _line(root: yaml.Node | None, loc: Location) -> int:
+    line = 1
+    node = root
+    for step in loc:
+        node, found = _child(node, step)
+        line = found or line
+    return line
+
+
+def _dotted(loc: Location) -> str:
+    shown = ""
+    for step in loc:
+        shown += f"[{step}]" if isinstance(step, int) else f"{'.' if shown else ''}{step}"
+    return shown
+
+
+def _duplicate_keys(node: yaml.Node, depth: int = 0) -> Iterator[Problem]:
+    if depth > 50:
+        yield Problem(node.start_mark.line + 1, "", "is nested too deeply", "a config needs six levels")
+        return
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield Problem(key.start_mark.line + 1, "", f"key {key.value!r} is there twice", "keep one of them")
+            seen.add(str(key.value))
+            yield from _duplicate_keys(value, depth + 1)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _duplicate_keys(value, depth + 1)

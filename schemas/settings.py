@@ -1,0 +1,98 @@
+"""Settings of a process, from the environment; the only module that reads it.
+
+Every name starts with FUNNELWATCH_, groups are joined by two underscores:
+FUNNELWATCH_KAFKA__BROKERS, FUNNELWATCH_REDIS__URL, FUNNELWATCH_WEB__PORT.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.errors import SettingsError
+
+PREFIX = "FUNNELWATCH_"
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(Group):
+    brokers: str = Field(default="127.0.0.1:9092", description="host:port of the brokers, comma separated")
+    group: str = Field(default="funnelwatch", description="consumer group; all workers of one deployment share it")
+    session_timeout_seconds: float = Field(default=10.0, ge=1, description="a worker silent for this long loses its partitions")
+    heartbeat_seconds: float = Field(default=2.0, gt=0, description="how often a worker tells the broker it lives")
+    fetch_bytes_max: int = Field(default=1_048_576, ge=1024, description="most bytes fetched of a partition at once; bounds a chunk")
+    fetch_wait_ms: int = Field(default=100, ge=1, description="how long the broker may wait for more records")
+    create_topics: bool = Field(default=True, description="create the re-keyed and dead-letter topics when missing")
+    end_offset_slack: int = Field(default=0, ge=0, description="how far past the log's reported end a stored position may be")
+
+
+class RedisSettings(Group):
+    url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"), description="where the ledger is")
+    prefix: str = Field(default="fw", pattern=r"^[A-Za-z0-9._-]{1,40}$", description="every key begins with it")
+    timeout_seconds: float = Field(default=2.0, gt=0, description="longest wait for one answer")
+
+
+class WebSettings(Group):
+    host: str = Field(default="127.0.0.1", description="interface to listen on")
+    port: int = Field(default=6066, ge=0, le=65_535, description="port of page, API and metrics")
+    url: str = Field(default="", description="address by which others reach this page; goes into notifications")
+
+
+class WorkerSettings(Group):
+    states_max: int = Field(default=2_000_000, ge=1000, description="entities held in memory; the rest are read back from Redis")
+    tick_seconds: float = Field(default=1.0, gt=0, description="how often reports are computed and rules looked at")
+    lease_seconds: float = Field(default=6.0, ge=1, description="how long a silent lease holder keeps the lease")
+    fences: bool = Field(default=True, description="off only to show in a test what the fences prevent; counts go wrong")
+
+
+class Settings(BaseSettings):
+    """All settings; `funnelwatch settings` lists them with their defaults."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="ignore", frozen=True)
+
+    config: str = Field(default="", description="config file for `faust -A streams.app worker`")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level that is logged")
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    web: WebSettings = WebSettings()
+    worker: WorkerSettings = WorkerSettings()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment. Raises SettingsError, one line a variable that is wrong or unknown."""
+    unknown = sorted(k for k in os.environ if k.startswith(PREFIX) and k not in KNOWN and k not in NOT_SETTINGS)
+    if unknown:
+        raise SettingsError("\n".join(f"{k}: no such setting; `funnelwatch settings` lists all" for k in unknown))
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [f"{PREFIX}{'__'.join(str(p).upper() for p in e['loc'])}: {e['msg']} (given: {e['input']!r})" for e in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """(variable, default, meaning) of every setting."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, Group):
+            for part, inner in group.model_fields.items():
+                rows.append((f"{PREFIX}{name.upper()}__{part.upper()}", _shown(inner.default), inner.description or ""))
+        else:
+            rows.append((f"{PREFIX}{name.upper()}", _shown(field.default), field.description or ""))
+    return rows
+
+
+def _shown(default: Any) -> str:
+    return str(default.get_secret_value() if isinstance(default, SecretStr) else default)
+
+
+KNOWN = frozenset(variable for variable, _, _ in describe())
+# Read by the tests and by Make, not by the service.
+NOT_SETTINGS = frozenset({f"{PREFIX}REQUIRE_ALL", f"{PREFIX}DATA"})

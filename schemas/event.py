@@ -1,0 +1,323 @@
+"""The click event and its decoding: a chunk of JSON records at once, columns out.
+
+A decoder is made for one source. It knows which fields the source's funnels look at and builds a
+msgspec struct of just those, so that the rest of a record is checked to be JSON but never becomes
+Python objects. The whole chunk is decoded in one pass; only when that pass fails are the records
+looked at one by one, to say which one is bad and why.
+
+Event time is a whole number of microseconds since the epoch everywhere inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from schemas.config import Fields
+
+SECONDS_MAX = 100_000_000_000  # from here on a number is milliseconds
+MILLIS_MAX = 100_000_000_000_000
+ENTITY_LENGTH_MAX = 512
+NAME_LENGTH_MAX = 512
+
+REASONS = {
+    "null_value": "the record has no value",
+    "too_large": "the record is larger than `record_bytes_max` of its source",
+    "bad_encoding": "the record is not UTF-8 text",
+    "bad_json": "the record is not one JSON object",
+    "too_deep": "the record is nested too deeply",
+    "bad_type": "a field has a type that it cannot have",
+    "no_event": "the record has no event name",
+    "no_timestamp": "the record has no timestamp",
+    "bad_timestamp": "the timestamp is neither ISO 8601 nor seconds or milliseconds since the epoch",
+    "future": "the event time is further ahead of the clock than `max_skew`",
+    "no_entity": "the record has neither user_id nor anonymous_id",
+    "no_key": "the record has no key though `entity_key` says it is keyed by the entity",
+    "misrouted": "the record's key is not its entity though `entity_key` says so",
+    "bad_value": "the stage's value property is not a finite number",
+}
+
+
+class Reject(Exception):
+    """A record that cannot be an event: the reason (a key of REASONS) and what was found."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{REASONS[reason]}{f' ({detail})' if detail else ''}")
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Which record of the chunk was rejected, and why."""
+
+    index: int
+    reason: str
+    detail: str
+
+
+@dataclass
+class Batch:
+    """The good records of a chunk, as columns of equal length, and the rejected ones."""
+
+    times: list[int]  # µs since the epoch
+    entities: list[str]
+    names: list[str]
+    ids: list[str]  # event_id, empty where there is none
+    records: list[Any]  # msgspec structs, for the getters of the decoder
+    raws: Sequence[bytes]
+    rejected: list[Rejected] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+Getter = Callable[[Any], Any]
+
+
+class EventDecoder:
+    """Decodes the records of one source.
+
+    `paths` are the event properties that funnels look at (`properties.channel`, ...).
+    """
+
+    def __init__(self, fields: Fields, paths: Iterable[str], *, check_keys: bool = False, record_bytes_max: int = 1_000_000) -> None:
+        self._check_keys = check_keys
+        self._bytes_max = record_bytes_max
+        where = fields.model_dump()
+        base = where.pop("properties")
+        wanted = {name: path.split(".") for name, path in where.items()}
+        wanted |= {path: [*base.split("."), *path.split(".")[1:]] for path in paths}
+        types = {name: FIELD_TYPES.get(name, Any) for name in wanted}
+        self._tree = _struct({name: (parts, types[name]) for name, parts in wanted.items()})
+        self._decode = msgspec.json.Decoder(self._tree.type).decode
+        self._get = {name: self._tree.getter(parts) for name, parts in wanted.items()}
+        self._flat = all(len(wanted[name]) == 1 for name in FIELD_TYPES)
+
+    def getter(self, path: str) -> Getter:
+        """A function from a decoded record to the raw value at `path` (None when absent)."""
+        return self._get[path]
+
+    def decode(self, values: Sequence[bytes | None], keys: Sequence[bytes | None], now_us: int, max_skew_us: int) -> Batch:
+        """Decode a chunk; records that cannot be events are in `rejected`, in order of the chunk."""
+        limit = now_us + max_skew_us
+        try:
+            batch = self._decode_all(values, keys, limit)
+        except (Reject, msgspec.MsgspecError, RecursionError, UnicodeDecodeError, TypeError, ValueError):
+            return self._one_by_one(values, keys, limit)
+        return batch
+
+    def _decode_all(self, values: Sequence[Any], keys: Sequence[bytes | None], limit_us: int) -> Batch:
+        if max(map(len, values), default=0) > self._bytes_max:
+            raise Reject("too_large")
+        records = list(map(self._decode, values))
+        if self._flat:
+            names = [r.event for r in records]
+            stamps = [r.timestamp for r in records]
+            entities = [r.anonymous_id if r.user_id is None or r.user_id == "" else r.user_id for r in records]
+            ids = [r.event_id or "" for r in records]
+        else:
+            get = self._get
+            names = list(map(get["event"], records))
+            stamps = list(map(get["timestamp"], records))
+            entities = [_first(get["user_id"](r), get["anonymous_id"](r)) for r in records]
+            ids = [get["event_id"](r) or "" for r in records]
+        # Whole milliseconds are what nearly every producer writes; anything else goes the careful way.
+        times = [t * 1000 if type(t) is int and SECONDS_MAX <= t < MILLIS_MAX else micros_of(t) for t in stamps]
+        if max(times, default=0) > limit_us:
+            raise Reject("future")
+        if not all(names) or max(map(len, names), default=0) > NAME_LENGTH_MAX:
+            raise Reject("no_event")
+        if not all(type(e) is str for e in entities):
+            entities = [entity_of(e) for e in entities]
+        if max(map(len, entities), default=0) > ENTITY_LENGTH_MAX:
+            raise Reject("bad_type")
+        if self._check_keys and [e.encode() for e in entities] != list(keys):
+            raise Reject("misrouted")
+        return Batch(times, entities, names, ids, records, values)
+
+    def _one_by_one(self, values: Sequence[bytes | None], keys: Sequence[bytes | None], limit_us: int) -> Batch:
+        batch = Batch([], [], [], [], [], [])
+        raws: list[bytes] = []
+        for index, (value, key) in enumerate(zip(values, keys)):
+            try:
+                one = self.decode_one(value, key, limit_us)
+            except Reject as reject:
+                batch.rejected.append(Rejected(index, reject.reason, reject.detail))
+                continue
+            for column, item in zip((batch.times, batch.entities, batch.names, batch.ids, batch.records, raws), one):
+                column.append(item)  # type: ignore[attr-defined]  # columns of different types, one loop
+        batch.raws = raws
+        return batch
+
+    def decode_one(self, value: bytes | None, key: bytes | None, limit_us: int) -> tuple[int, str, str, str, Any, bytes]:
+        """(event time in µs, entity, event name, event_id, record, bytes) of one record. Raises Reject."""
+        if value is None:
+            raise Reject("null_value")
+        if len(value) > self._bytes_max:
+            raise Reject("too_large", f"{len(value)} bytes")
+        record = self._decode_one(value)
+        get = self._get
+        name, stamp = get["event"](record), get["timestamp"](record)
+        if not name:
+            raise Reject("no_event")
+        if len(name) > NAME_LENGTH_MAX:
+            raise Reject("bad_type", "an event name of more than 512 characters")
+        if stamp is None:
+            raise Reject("no_timestamp")
+        time = micros_of(stamp)
+        if time > limit_us:
+            raise Reject("future", iso(time))
+        entity = entity_of(_first(get["user_id"](record), get["anonymous_id"](record)))
+        if len(entity) > ENTITY_LENGTH_MAX:
+            raise Reject("bad_type", "an entity of more than 512 characters")
+        if self._check_keys:
+            if key is None:
+                raise Reject("no_key")
+            if key != entity.encode():
+                raise Reject("misrouted", f"key {key[:64]!r}, entity {entity[:64]!r}")
+        return time, entity, name, get["event_id"](record) or "", record, value
+
+    def _decode_one(self, value: bytes) -> Any:
+        try:
+            return self._decode(value)
+        except RecursionError:
+            raise Reject("too_deep") from None
+        except msgspec.ValidationError as error:
+            raise Reject("bad_type", str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            try:
+                value.decode()
+            except UnicodeDecodeError as undecodable:
+                raise Reject("bad_encoding", str(undecodable)) from None
+            raise Reject("bad_json", str(error)) from None
+
+
+FIELD_TYPES: dict[str, Any] = {
+    "event": str | None,
+    "timestamp": int | float | str | None,
+    "user_id": int | str | None,
+    "anonymous_id": int | str | None,
+    "event_id": str | None,
+}
+
+
+def _first(*candidates: Any) -> Any:
+    return next((c for c in candidates if c is not None and c != ""), None)
+
+
+def entity_of(found: int | str | None) -> str:
+    """An entity is text; a whole number counts as its decimal text."""
+    if found is None or found == "":
+        raise Reject("no_entity")
+    return found if isinstance(found, str) else str(found)
+
+
+def micros_of(stamp: int | float | str | None) -> int:
+    """Event time in µs from seconds or milliseconds since the epoch (told apart by size) or ISO 8601."""
+    if stamp is None:
+        raise Reject("no_timestamp")
+    if isinstance(stamp, str):
+        stamp = _number_in(stamp)
+        if isinstance(stamp, str):
+            return _iso_micros(stamp)
+    if not 0 <= stamp < MILLIS_MAX:
+        raise Reject("bad_timestamp", str(stamp)[:64])
+    return round(stamp * 1_000_000) if stamp < SECONDS_MAX else round(stamp * 1000)
+
+
+def _number_in(text: str) -> int | float | str:
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        return text
+
+
+def _iso_micros(text: str) -> int:
+    try:
+        moment = msgspec.convert(text.strip(), datetime)
+    except msgspec.ValidationError:
+        try:
+            moment = datetime.fromisoformat(text.strip())
+        except ValueError:
+            raise Reject("bad_timestamp", text[:64]) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    delta = moment - EPOCH
+    micros = (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    if micros < 0:
+        raise Reject("bad_timestamp", text[:64])
+    return micros
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def moment_of(micros: int) -> datetime:
+    """The UTC time of an event time in µs."""
+    return datetime.fromtimestamp(micros // 1_000_000, timezone.utc).replace(microsecond=micros % 1_000_000)
+
+
+def iso(micros: int) -> str:
+    """ISO 8601 with Z of an event time in µs."""
+    return moment_of(micros).isoformat().replace("+00:00", "Z")
+
+
+class _Tree:
+    """A msgspec struct with one attribute a path segment, and getters through it."""
+
+    def __init__(self, type_: Any, attributes: dict[str, str], below: dict[str, _Tree]) -> None:
+        self.type = type_
+        self._attributes = attributes
+        self._below = below
+
+    def getter(self, parts: list[str]) -> Getter:
+        head, rest = parts[0], parts[1:]
+        attribute = self._attributes[head]
+        if not rest:
+            return lambda record: getattr(record, attribute)
+        if head not in self._below:
+            return lambda record: _dig(getattr(record, attribute), rest)
+        inner = self._below[head].getter(rest)
+
+        def through(record: Any) -> Any:
+            found = getattr(record, attribute)
+            return None if found is None else inner(found)
+
+        return through
+
+
+def _dig(found: Any, parts: list[str]) -> Any:
+    for part in parts:
+        if not isinstance(found, dict):
+            return None
+        found = found.get(part)
+    return found
+
+
+def _struct(wanted: dict[str, tuple[list[str], Any]], depth: int = 0) -> _Tree:
+    heads: dict[str, dict[str, tuple[list[str], Any]]] = {}
+    for name, (parts, type_) in wanted.items():
+        heads.setdefault(parts[0], {})[name] = (parts[1:], type_)
+    attributes: dict[str, str] = {}
+    below: dict[str, _Tree] = {}
+    definition: list[tuple[str, Any, Any]] = []
+    for place, (head, group) in enumerate(heads.items()):
+        leaf = next((name for name, (rest, _) in group.items() if not rest), None)
+        attribute = leaf if depth == 0 and leaf in FIELD_TYPES else f"f{place}"
+        attributes[head] = attribute
+        if leaf is not None:
+            # A path that is both a value and a way through (properties.a, properties.a.b) is kept as it is.
+            type_ = group[leaf][1] if len(group) == 1 else Any
+        elif depth == 0 or any(type_ is not Any for _, type_ in group.values()):
+            below[head] = _struct(group, depth + 1)
+            type_ = below[head].type | None
+        else:
+            type_ = Any
+        definition.append((attribute, type_, None))
+    rename = {attributes[head]: head for head in heads}
+    return _Tree(msgspec.defstruct("Record", definition, rename=rename, gc=False), attributes, below)

@@ -1,0 +1,1 @@
+"""Where counts, states and positions are kept: the contract, Redis, and memory."""

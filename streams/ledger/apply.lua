@@ -1,0 +1,90 @@
+-- Apply one chunk to a shard: all of it, or none.
+--
+-- KEYS[1]  {shard}:meta        KEYS[2]  {shard}:states      KEYS[3]  {shard}:journal
+-- ARGV     1 epoch  2 token  3 start  4 next  5 watermark  6 states  7 counts  8 fields  9 expired
+--          10 journal length  11 prefix of the shard's keys  12 days a key outlives its last write
+--          13 "1": fences on
+-- states   msgpack [entity, state, entity, state, ...]
+-- counts   msgpack [key, [field, delta, ...], key, [field, delta, ...], ...]; appended to the journal as it is
+-- fields   msgpack [[fate, delta, ...], [upstream partition, offset, ...], gone]
+-- expired  msgpack [key, ...]
+--
+-- A script that fails midway keeps what it wrote, so everything that can be wrong is looked at before
+-- the first write. The first write is the relative counter `seq`, the last one sets `done` to the same
+-- number together with the position: if they differ on entry, a write was torn.
+local meta, states_key, journal = KEYS[1], KEYS[2], KEYS[3]
+local fenced = ARGV[13] == '1'
+
+local function is_hash(key)
+  local kind = redis.call('TYPE', key).ok
+  return kind == 'hash' or kind == 'none'
+end
+local function whole(text)
+  return type(text) == 'string' and string.find(text, '^%-?%d+$') ~= nil
+end
+local function delta_ok(delta)
+  return whole(delta) or (type(delta) == 'number' and delta == math.floor(delta))
+end
+
+if not is_hash(meta) or not is_hash(states_key) then return {'error', 'a key of the shard has another type'} end
+local journal_kind = redis.call('TYPE', journal).ok
+if journal_kind ~= 'list' and journal_kind ~= 'none' then return {'error', 'the journal has another type'} end
+local held = redis.call('HMGET', meta, 'epoch', 'token', 'next', 'seq', 'done')
+if not held[1] or not held[3] then return {'nostate'} end
+if fenced then
+  if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return {'fenced', held[1]} end
+  if held[4] ~= held[5] then return {'corrupt'} end
+  if held[3] ~= ARGV[3] then return {'mismatch', held[3]} end
+end
+for i = 3, 5 do
+  if not whole(ARGV[i]) then return {'error', 'position or watermark is no number'} end
+end
+
+local states = cmsgpack.unpack(ARGV[6])
+local counts = cmsgpack.unpack(ARGV[7])
+local fields = cmsgpack.unpack(ARGV[8])
+local expired = cmsgpack.unpack(ARGV[9])
+if #states % 2 ~= 0 or #counts % 2 ~= 0 then return {'error', 'odd number of items'} end
+for i = 1, #states do
+  if type(states[i]) ~= 'string' then return {'error', 'a state is no string'} end
+end
+for i = 1, #counts, 2 do
+  local cells = counts[i + 1]
+  if type(counts[i]) ~= 'string' or type(cells) ~= 'table' or #cells % 2 ~= 0 then return {'error', 'counts are malformed'} end
+  if not is_hash(ARGV[11] .. counts[i]) then return {'error', 'a key of counts has another type'} end
+  for j = 1, #cells, 2 do
+    if type(cells[j]) ~= 'string' or not delta_ok(cells[j + 1]) then return {'error', 'a count is malformed'} end
+  end
+end
+local fates, upstream, gone = fields[1], fields[2], fields[3]
+for i = 1, #fates, 2 do
+  if type(fates[i]) ~= 'string' or not delta_ok(fates[i + 1]) then return {'error', 'a fate is malformed'} end
+end
+
+local ttl = tonumber(ARGV[12]) * 86400
+local seq = redis.call('HINCRBY', meta, 'seq', 1)
+local batch = {}
+for i = 1, #states do
+  batch[#batch + 1] = states[i]
+  if #batch >= 4000 then
+    redis.call('HSET', states_key, unpack(batch))
+    batch = {}
+  end
+end
+if #batch > 0 then redis.call('HSET', states_key, unpack(batch)) end
+for i = 1, #counts, 2 do
+  local key, cells = ARGV[11] .. counts[i], counts[i + 1]
+  for j = 1, #cells, 2 do
+    -- Only a sum past 64 bits can fail here; it stays where it was, and the rest goes on.
+    redis.pcall('HINCRBY', key, cells[j], cells[j + 1])
+  end
+  if string.sub(counts[i], 1, 2) == 'c:' then redis.call('EXPIRE', key, ttl) end
+end
+for i = 1, #expired do redis.call('UNLINK', ARGV[11] .. expired[i]) end
+if #counts > 0 then redis.call('RPUSH', journal, ARGV[7]) else redis.call('RPUSH', journal, '') end
+redis.call('LTRIM', journal, -tonumber(ARGV[10]), -1)
+for i = 1, #fates, 2 do redis.call('HINCRBY', meta, 'fate:' .. fates[i], fates[i + 1]) end
+for i = 1, #upstream, 2 do redis.call('HSET', meta, 'up:' .. upstream[i], upstream[i + 1]) end
+if gone > 0 then redis.call('HINCRBY', meta, 'gone', gone) end
+redis.call('HSET', meta, 'next', ARGV[4], 'watermark', ARGV[5], 'done', seq)
+return {'ok'}

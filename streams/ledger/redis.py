@@ -1,0 +1,252 @@
+"""The ledger in Redis: one hash tag a shard, one script a chunk.
+
+    {fw:web:3}:meta            epoch, token, next, watermark, partitions, generation, seq, done, fate:*, up:*, gone
+    {fw:web:3}:states          entity -> state (msgpack)
+    {fw:web:3}:c:DEF:W:B       counts of definition DEF in bucket B of width W seconds
+    {fw:web:3}:t:DEF           counts since the definition began
+    {fw:web:3}:journal         the counts of the newest chunks, for readers that follow along
+    fw:shards:web              names of the source's shards
+    fw:values:web:PROPERTY     the admitted values of a dimension
+
+Uses only commands that Redis 7.0 has.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Sequence
+from importlib import resources
+from typing import Any, TypeVar, cast
+
+import msgpack
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from schemas.errors import PartitionsChanged, StoreError, StoreUnavailable
+from streams.ledger.contract import Changes, Claim, Corrupt, Fenced, Kept, Mismatch, NoState, Ok, Outcome, Position, Snapshot, Write
+from streams.plan import Registry
+from streams.tally import BucketKey
+from streams.windows import Cells
+
+JOURNAL_LENGTH = 256
+BACKSTOP_DAYS = 40  # the longest window and its slack, and a week more
+T = TypeVar("T")
+
+
+def connect(url: str, timeout_seconds: float) -> Redis:
+    """A client that gives up after `timeout_seconds` and never repeats a command on its own."""
+    return Redis.from_url(
+        url,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        protocol=2,
+    )
+
+
+class RedisLedger:
+    """See `contract.Ledger`. `fences=False` exists to show in a test what they prevent."""
+
+    def __init__(self, client: Redis, prefix: str = "fw", *, fences: bool = True) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._fences = "1" if fences else "0"
+        self._apply = client.register_script(_script("apply.lua"))
+        self._claim = client.register_script(_script("claim.lua"))
+        self._snapshot = client.register_script(_script("snapshot.lua"))
+        self._admit = client.register_script(ADMIT)
+
+    async def claim(self, shard: str, partitions: int, start: int) -> Claim:
+        token = secrets.token_hex(8)
+        source = shard.rpartition(":")[0]
+        await _answer(self._client.sadd(f"{self._prefix}:shards:{source}", shard))
+        found = await _answer(self._claim(keys=[self._key(shard, "meta")], args=[token, partitions, start, secrets.token_hex(4)]))
+        if found[0] == b"changed":
+            raise PartitionsChanged(source, int(found[1]), partitions)
+        meta = _pairs(found[2])
+        upstream = {int(k[3:]): int(v) for k, v in meta.items() if k.startswith("up:")}
+        corrupt = meta["seq"] != meta["done"]
+        return Claim(shard, int(found[1]), token, int(meta["next"]), int(meta["watermark"]), upstream, corrupt)
+
+    async def apply(self, claim: Claim, write: Write) -> Outcome:
+        key = self._key(claim.shard, "")
+        deltas = write.deltas
+        args = [
+            claim.epoch,
+            claim.token,
+            write.start,
+            write.next,
+            deltas.watermark_us,
+            _pack([item for pair in write.states for item in pair]),
+            _pack(_counts(deltas.buckets, deltas.totals)),
+            _pack([_flat(deltas.fates), _flat({str(p): str(o) for p, o in write.upstream.items()}), write.gone]),
+            _pack([_bucket_key(b) for b in deltas.expired]),
+            JOURNAL_LENGTH,
+            key,
+            BACKSTOP_DAYS,
+            self._fences,
+        ]
+        found = await _answer(self._apply(keys=[f"{key}meta", f"{key}states", f"{key}journal"], args=args))
+        return _outcome(claim.shard, found)
+
+    async def states(self, shard: str, entities: Sequence[str]) -> list[bytes | None]:
+        if not entities:
+            return []
+        return cast(list[bytes | None], await _answer(self._client.hmget(self._key(shard, "states"), list(entities))))
+
+    async def admit(self, source: str, registry: Registry, texts: Sequence[str]) -> dict[str, bool]:
+        key = f"{self._prefix}:values:{source}:{registry.name}"
+        found = await _answer(self._admit(keys=[key], args=[registry.max_values, *texts]))
+        return {text: bool(ok) for text, ok in zip(texts, found)}
+
+    async def reset(self, shard: str) -> None:
+        pattern = self._key(shard, "*").replace("[", "\\[")
+        async for key in self._client.scan_iter(match=pattern, count=1000):
+            await _answer(self._client.unlink(key))
+
+    async def shards(self, source: str) -> list[str]:
+        found = await _answer(self._client.smembers(f"{self._prefix}:shards:{source}"))
+        return sorted(name.decode() for name in cast(set[bytes], found))
+
+    async def snapshot(self, shard: str, kept: Kept) -> Snapshot | None:
+        packed = _pack([number for triple in kept for number in triple])
+        found = await _answer(self._snapshot(keys=[self._key(shard, "meta")], args=[self._key(shard, ""), packed]))
+        if not found:
+            return None
+        meta, counts = msgpack.unpackb(found, raw=True)
+        buckets, totals = _parse_counts(counts)
+        return Snapshot(_position(_pairs(meta)), buckets, totals)
+
+    async def changes(self, shard: str, generation: str, since: int) -> Changes | None:
+        pipe = self._client.pipeline(transaction=True)
+        pipe.hgetall(self._key(shard, "meta"))
+        pipe.llen(self._key(shard, "journal"))
+        pipe.hget(self._key(shard, "meta"), "seq")
+        # How many entries are new is only known after the first answer; the newest few are read blindly.
+        pipe.lrange(self._key(shard, "journal"), -JOURNAL_TAIL, -1)
+        meta_raw, length, _, entries = await _answer(pipe.execute())
+        if not meta_raw:
+            return None
+        position = _position({k.decode(): v.decode() for k, v in meta_raw.items()})
+        new = position.sequence - since
+        if position.generation != generation or new < 0 or new > min(length, JOURNAL_LENGTH):
+            return Changes(position, None)
+        if new > len(entries):
+            return await self._long_changes(shard, generation, since)
+        return Changes(position, [_entry(e) for e in entries[len(entries) - new :]])
+
+    async def _long_changes(self, shard: str, generation: str, since: int) -> Changes | None:
+        pipe = self._client.pipeline(transaction=True)
+        pipe.hgetall(self._key(shard, "meta"))
+        pipe.lrange(self._key(shard, "journal"), 0, -1)
+        meta_raw, entries = await _answer(pipe.execute())
+        position = _position({k.decode(): v.decode() for k, v in meta_raw.items()})
+        new = position.sequence - since
+        if position.generation != generation or not 0 <= new <= len(entries):
+            return Changes(position, None)
+        return Changes(position, [_entry(e) for e in entries[len(entries) - new :]])
+
+    async def ping(self) -> None:
+        await _answer(cast(Awaitable[Any], self._client.ping()))
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def _key(self, shard: str, part: str) -> str:
+        return f"{{{self._prefix}:{shard}}}:{part}"
+
+
+JOURNAL_TAIL = 16
+
+ADMIT = """
+local out = {}
+local size = redis.call('SCARD', KEYS[1])
+for i = 2, #ARGV do
+  local known = redis.call('SISMEMBER', KEYS[1], ARGV[i])
+  if known == 0 and size < tonumber(ARGV[1]) then
+    redis.call('SADD', KEYS[1], ARGV[i])
+    size = size + 1
+    known = 1
+  end
+  out[#out + 1] = known
+end
+return out
+"""
+
+
+def _script(name: str) -> str:
+    return resources.files("streams.ledger").joinpath(name).read_text("utf-8")
+
+
+async def _answer(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreUnavailable(f"Redis did not do as asked ({type(error).__name__}: {error}); is it up, and has it memory left?") from error
+
+
+def _pack(data: Any) -> bytes:
+    # Redis 7.0's cmsgpack does not know the bin type: strings and bytes both go as raw.
+    return cast(bytes, msgpack.packb(data, use_bin_type=False))
+
+
+def _flat(cells: Cells | dict[str, str]) -> list[Any]:
+    return [item for pair in cells.items() for item in pair]
+
+
+def _bucket_key(bucket: BucketKey) -> str:
+    return f"c:{bucket[0]}:{bucket[1]}:{bucket[2]}"
+
+
+def _exact(delta: int) -> int | str:
+    """Lua's numbers are doubles: what they cannot hold goes as text."""
+    return delta if -(2**53) < delta < 2**53 else str(delta)
+
+
+def _counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> list[Any]:
+    named = [(_bucket_key(key), cells) for key, cells in buckets.items()] + [(f"t:{d}", cells) for d, cells in totals.items()]
+    return [item for key, cells in named if cells for item in (key, [x for n, c in cells.items() for x in (n, _exact(c))])]
+
+
+def _parse_counts(flat: Sequence[Any]) -> tuple[dict[BucketKey, Cells], dict[int, Cells]]:
+    buckets: dict[BucketKey, Cells] = {}
+    totals: dict[int, Cells] = {}
+    for key, fields in zip(flat[::2], flat[1::2]):
+        cells = {name.decode(): int(count) for name, count in zip(fields[::2], fields[1::2])}
+        kind, *numbers = key.decode().split(":")
+        if kind == "t":
+            totals[int(numbers[0])] = cells
+        else:
+            buckets[int(numbers[0]), int(numbers[1]), int(numbers[2])] = cells
+    return buckets, totals
+
+
+def _entry(packed: bytes) -> tuple[dict[BucketKey, Cells], dict[int, Cells]]:
+    return _parse_counts(msgpack.unpackb(packed, raw=True)) if packed else ({}, {})
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[str, str]:
+    return {k.decode(): v.decode() for k, v in zip(flat[::2], flat[1::2])}
+
+
+def _position(meta: dict[str, str]) -> Position:
+    fates = {k[5:]: int(v) for k, v in meta.items() if k.startswith("fate:")}
+    return Position(int(meta["next"]), int(meta["watermark"]), fates, int(meta.get("gone", 0)), meta["generation"], int(meta["seq"]))
+
+
+def _outcome(shard: str, found: Sequence[bytes]) -> Outcome:
+    match found[0]:
+        case b"ok":
+            return Ok()
+        case b"mismatch":
+            return Mismatch(int(found[1]))
+        case b"fenced":
+            return Fenced(int(found[1]))
+        case b"corrupt":
+            return Corrupt()
+        case b"nostate":
+            return NoState()
+    raise StoreError(f"the ledger of {shard} refused a chunk: {found[-1].decode()}; is another program writing its keys?")

@@ -1,0 +1,348 @@
+"""The HTTP side: funnels, alerts, health, metrics, the page and its docs; every error is RFC 9457."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from http import HTTPStatus
+from pathlib import Path as FilePath
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from schemas.duration import Duration
+from schemas.errors import StoreError
+from schemas.funnel import Funnel
+from schemas.report import AlertState, Breakdown, FunnelReport, FunnelSummary, Rate, StageReport, Transition
+from streams.web.readings import Readings
+
+PAGE = FilePath(__file__).parent / "page"
+BASES = ("users",)
+TRANSITIONS_MAX = 1000
+SHOWN_MAX = 80
+# Not CONTENT_TYPE_LATEST: that names 1.0.0, which an older Prometheus does not know.
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PROBLEM_TYPE = "application/problem+json"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class FunnelList(BaseModel):
+    """Every funnel of the config."""
+
+    funnels: list[FunnelSummary]
+
+
+class Alerts(BaseModel):
+    """Where the rules stand, and how they got there."""
+
+    states: list[AlertState] = Field(description="every rule, for the total and for each dimension value it judges")
+    transitions: list[Transition] = Field(description="the last changes of state, newest first")
+
+
+class Health(BaseModel):
+    """The answer of a probe."""
+
+    ok: bool
+    detail: str = Field(description="why, in a sentence")
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 has it."""
+
+    type: str = Field(default="about:blank", description="about:blank: the status says what kind of error this is")
+    title: str = Field(description="the status in words")
+    status: int
+    detail: str = Field(description="what happened, and what there is instead")
+
+
+def create_api(readings: Readings, version: str) -> FastAPI:
+    """The whole HTTP side of a worker as one ASGI app, to be served on the worker's own loop."""
+    api = FastAPI(
+        title="funnelwatch",
+        version=version,
+        description="Live funnels: users per stage and the rate of every step, over trailing windows of event time.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    api.include_router(_funnels(readings))
+    api.include_router(_alerts(readings))
+    api.include_router(_probes(readings))
+    api.include_router(_pages())
+    api.mount("/page", StaticFiles(directory=PAGE))
+    api.add_exception_handler(StarletteHTTPException, _refused)
+    api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(StoreError, _no_store)
+    api.add_middleware(Shield)
+    return api
+
+
+def _funnels(readings: Readings) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/funnels", tags=["funnels"])
+    one = readings.config.funnels[0]
+
+    @router.get("", summary="All funnels", response_model=FunnelList, responses=_answers(FunnelList(funnels=[SUMMARY])))
+    async def funnels() -> FunnelList:
+        """Every funnel of the config, with what may be asked of it and its overall rate."""
+        return FunnelList(funnels=readings.summaries())
+
+    @router.get("/{name}", summary="One funnel", response_model=FunnelReport, responses=_answers(REPORT, HTTPStatus.NOT_FOUND))
+    async def funnel(
+        name: str = Path(description="the funnel's name", examples=[one.name]),
+        window: str | None = Query(None, description="a trailing window the config keeps; by default the funnel's first"),
+        basis: str = Query("users", description="what a rate is made of: users"),
+        by: str | None = Query(None, description="a dimension of the funnel, to have its values beside the total"),
+    ) -> FunnelReport:
+        """Users per stage and the rate of every step over one window, as of the latest tick."""
+        found = next((f for f in readings.config.funnels if f.name == name), None)
+        if found is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no funnel {_cut(name)}; /api/v1/funnels lists what there is")
+        chosen = _window(found, window, readings.config.windows_of(found))
+        if basis not in BASES:
+            raise _unknown(found, "basis", basis, BASES)
+        if by is not None and by not in found.dimensions:
+            raise _unknown(found, "dimension", by, tuple(found.dimensions))
+        return readings.report(name, chosen, by)
+
+    return router
+
+
+def _alerts(readings: Readings) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/alerts", tags=["alerts"])
+    example = Alerts(states=[STATE], transitions=[TRANSITION])
+
+    @router.get("", summary="Alerts", response_model=Alerts, responses=_answers(example, HTTPStatus.SERVICE_UNAVAILABLE))
+    async def alerts(
+        limit: int = Query(50, ge=1, le=TRANSITIONS_MAX, description="how many transitions at most"),
+    ) -> Alerts:
+        """Where every rule stands now, and the last changes of state."""
+        return Alerts(states=await readings.alert_states(), transitions=await readings.transitions(limit))
+
+    return router
+
+
+def _probes(readings: Readings) -> APIRouter:
+    router = APIRouter(tags=["service"])
+    healthy = _answers(Health(ok=True, detail="all is well")) | {
+        503: {
+            "model": Health,
+            "description": "no; `detail` says why",
+            "content": _example(Health(ok=False, detail="Redis does not answer")),
+        }
+    }
+
+    @router.get("/livez", summary="Liveness", response_model=Health, responses=healthy)
+    async def livez() -> Response:
+        """Whether the consume loop turns; if not, the process should be restarted."""
+        return _health(*readings.alive())
+
+    @router.get("/readyz", summary="Readiness", response_model=Health, responses=healthy)
+    async def readyz() -> Response:
+        """Whether partitions are assigned and Redis answers."""
+        return _health(*await readings.ready())
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses={200: METRICS_ANSWER})
+    async def metrics() -> Response:
+        """Every metric in the Prometheus text format."""
+        return Response(readings.metrics(), media_type=METRICS_TYPE)
+
+    return router
+
+
+def _pages() -> APIRouter:
+    router = APIRouter(include_in_schema=False, default_response_class=FileResponse)
+
+    @router.get("/")
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+    @router.get("/docs")
+    async def docs() -> FileResponse:
+        return FileResponse(PAGE / "docs.html")
+
+    @router.get("/favicon.ico", response_class=Response)
+    async def icon() -> Response:
+        """There is none; saying so keeps the browser's console free of a 404."""
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    return router
+
+
+def _window(funnel: Funnel, text: str | None, kept: Sequence[Duration]) -> Duration:
+    if text is None:
+        return kept[0]
+    try:
+        wanted = int(Duration(text))
+    except ValueError:
+        wanted = -1
+    found = next((w for w in kept if int(w) == wanted), None)
+    if found is None:
+        raise _unknown(funnel, "window", text, [str(w) for w in kept])
+    return found
+
+
+def _unknown(funnel: Funnel, what: str, given: str, known: Sequence[str]) -> HTTPException:
+    there_is = f"there are: {', '.join(known)}" if known else "there are none"
+    return HTTPException(HTTPStatus.BAD_REQUEST, f"funnel {funnel.name!r} has no {what} {_cut(given)}; {there_is}")
+
+
+def _cut(given: object) -> str:
+    """What a caller sent, quoted, and short enough to be sent back."""
+    shown = repr(given)
+    return shown if len(shown) <= SHOWN_MAX else f"{shown[:SHOWN_MAX]}…"
+
+
+def _health(ok: bool, detail: str) -> Response:
+    return JSONResponse(Health(ok=ok, detail=detail).model_dump(), 200 if ok else 503)
+
+
+def _problem(status: int, detail: str, headers: Any = None) -> JSONResponse:
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    return JSONResponse(body.model_dump(), status, headers, media_type=PROBLEM_TYPE)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)
+    bare = error.detail == HTTPStatus(error.status_code).phrase
+    detail = f"{request.method} {_cut(request.url.path)} is not served here; /docs lists what is" if bare else error.detail
+    return _problem(error.status_code, detail, error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    wrong = [f"{' '.join(str(p) for p in e['loc'])}: {e['msg']} (given: {_cut(e['input'])})" for e in error.errors()]
+    return _problem(HTTPStatus.BAD_REQUEST, "; ".join(wrong))
+
+
+async def _no_store(request: Request, error: Exception) -> Response:
+    log.warning("request_needs_store", method=request.method, path=request.url.path, error=str(error))
+    return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "Redis does not answer as it should; /readyz says when it does again")
+
+
+class Shield:
+    """Puts the security headers on every answer, and turns an unexpected exception into a 500.
+
+    It stands in for Starlette's own handler of last resort, which raises the exception once more for
+    the server to print.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                _protect(MutableHeaders(scope=message), scope["path"])
+            await send(message)
+
+        try:
+            await self.app(scope, receive, guarded)
+        except Exception:
+            log.exception("request_failed", method=scope["method"], path=scope["path"])
+            if started:
+                # The status is out already: let the server cut the connection, so that nobody takes half for whole.
+                raise
+            await _problem(500, "something went wrong here, not in the request; the log of the service says what")(scope, receive, guarded)
+
+
+def _protect(headers: MutableHeaders, path: str) -> None:
+    headers.update(HEADERS)
+    headers["Cache-Control"] = "no-cache" if path.startswith("/page/") else "no-store"
+
+
+def _example(model: BaseModel) -> dict[str, Any]:
+    return {"application/json": {"example": model.model_dump(mode="json")}}
+
+
+def _answers(example: BaseModel, *errors: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI document says an endpoint answers: one example, and the errors it may give."""
+    answers: dict[int | str, dict[str, Any]] = {200: {"description": "OK", "content": _example(example)}}
+    for status in errors:
+        answers[int(status)] = _error(status, status.phrase)
+    # FastAPI would promise a 422 of its own shape; "default" keeps it from that.
+    answers["default"] = _error(HTTPStatus.BAD_REQUEST, "Any other error")
+    return answers
+
+
+def _error(status: HTTPStatus, description: str) -> dict[str, Any]:
+    example = Problem(title=status.phrase, status=status, detail="what happened, and what there is instead")
+    content = {"schema": Problem.model_json_schema(), "example": example.model_dump()}
+    return {"description": description, "content": {PROBLEM_TYPE: content}}
+
+
+METRICS_ANSWER = {"description": "OK", "content": {METRICS_TYPE: {"example": 'funnel_stage_users{funnel="purchase",stage="pay"} 310\n'}}}
+AT = datetime(2026, 3, 2, 14, 32, 5, tzinfo=timezone.utc)
+OVERALL = Rate(numerator=310, denominator=1000, rate=0.31)
+STAGES = (
+    StageReport(name="view", title="Product page", users=1000, step=None, lost=0, events=1450, value=0),
+    StageReport(name="pay", title="Paid", users=310, step=OVERALL, lost=690, events=318, value=9540.5, target=0.4),
+)
+SUMMARY = FunnelSummary(
+    name="purchase",
+    title="Browse to order",
+    description="",
+    owner="shop",
+    source="web",
+    conversion_window="30m",
+    windows=("1m", "5m"),
+    dimensions=("channel",),
+    stages=("view", "pay"),
+    overall=OVERALL,
+    at=AT,
+)
+REPORT = FunnelReport(
+    name="purchase",
+    title="Browse to order",
+    source="web",
+    window="5m",
+    conversion_window="30m",
+    at=AT,
+    stale=False,
+    incomplete=False,
+    lag=0,
+    stages=STAGES,
+    overall=OVERALL,
+    by="channel",
+    values=(Breakdown(value="email", stages=STAGES, overall=OVERALL),),
+)
+STATE = AlertState(
+    rule="PayLow",
+    funnel="purchase",
+    stage="pay",
+    dimension=None,
+    value=None,
+    state="firing",
+    since=AT,
+    at=AT,
+    numerator=310,
+    denominator=1000,
+    rate=0.31,
+    threshold=0.4,
+    severity="page",
+    window="5m",
+)
+TRANSITION = Transition(
+    at=AT, rule="PayLow", funnel="purchase", stage="pay", dimension=None, value=None,
+    state="firing", numerator=310, denominator=1000, rate=0.31, threshold=0.4,
+)  # fmt: skip

@@ -1,0 +1,47 @@
+"""What the HTTP side reads from a worker; the seam between the two."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from schemas.config import Config
+from schemas.duration import Duration
+from schemas.report import AlertState, FunnelReport, FunnelSummary, Transition
+
+
+class Readings(Protocol):
+    """Everything the API shows. Called on the worker's own loop, so each answer must be cheap.
+
+    Raises StoreError where Redis has to be asked and does not answer; the API makes a 503 of it.
+    """
+
+    @property
+    def config(self) -> Config: ...
+
+    def summaries(self) -> list[FunnelSummary]:
+        """Every funnel of the config, in its order."""
+        ...
+
+    def report(self, funnel: str, window: Duration, by: str | None) -> FunnelReport:
+        """A funnel as of the latest tick. The API asks only for what the config has."""
+        ...
+
+    async def alert_states(self) -> list[AlertState]:
+        """Where every rule stands, for the total and each dimension value it judges."""
+        ...
+
+    async def transitions(self, limit: int) -> list[Transition]:
+        """The last changes of state, newest first, `limit` at most."""
+        ...
+
+    def alive(self) -> tuple[bool, str]:
+        """Whether the consume loop turns, and a sentence about it."""
+        ...
+
+    async def ready(self) -> tuple[bool, str]:
+        """Whether partitions are assigned and Redis answers, and a sentence about it."""
+        ...
+
+    def metrics(self) -> bytes:
+        """All metrics in the Prometheus text format, version 0.0.4."""
+        ...

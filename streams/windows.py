@@ -26,31 +26,71 @@ def first_bucket(window_seconds: int, at_us: int) -> tuple[int, int]:
 
 
 @dataclass
+class _Running:
+    """The sums of one trailing window, moved along with T instead of summed anew."""
+
+    width: int
+    first: int
+    sums: Cells
+
+
+@dataclass
 class FunnelCounts:
     """All counts of one funnel: per bucket width, per bucket, and in total."""
 
     plan: FunnelPlan
     buckets: dict[int, dict[int, Cells]] = field(default_factory=dict)  # width -> bucket -> cells
     totals: Cells = field(default_factory=dict)
-    _windows: dict[tuple[int, int], Cells] = field(default_factory=dict)
+    _running: dict[int, _Running] = field(default_factory=dict)  # by window in seconds
 
     def add(self, width: int, bucket: int, cells: Mapping[str, int]) -> None:
-        """Add the counts of one partition's bucket."""
+        """Add counts to a bucket (of one partition, or what changed)."""
         _add(self.buckets.setdefault(width, {}).setdefault(bucket, {}), cells)
+        for running in self._running.values():
+            if running.width == width and bucket >= running.first:
+                _add(running.sums, cells)
 
     def add_totals(self, cells: Mapping[str, int]) -> None:
         _add(self.totals, cells)
 
+    def forget_before(self, at_us: int) -> None:
+        """Drop the buckets that no window at `at_us` or later reaches."""
+        for window_seconds in list(self._running):
+            self.window(window_seconds, at_us)  # moved along first: it subtracts what it leaves behind
+        for kept in self.plan.kept:
+            oldest = at_us // (kept.seconds * MICROS) - kept.count
+            buckets = self.buckets.get(kept.seconds, {})
+            for bucket in [b for b in buckets if b < oldest]:
+                del buckets[bucket]
+
     def window(self, window_seconds: int, at_us: int) -> Cells:
         """The sums over a trailing window: from its first bucket onward, without an upper end."""
         width, first = first_bucket(window_seconds, at_us)
-        if (width, first) not in self._windows:
-            sums: Cells = {}
-            for bucket, cells in self.buckets.get(width, {}).items():
-                if bucket >= first:
-                    _add(sums, cells)
-            self._windows[width, first] = sums
-        return self._windows[width, first]
+        running = self._running.get(window_seconds)
+        if running is None or first < running.first:
+            sums = self._sum(width, first)
+            if running is None:
+                self._running[window_seconds] = _Running(width, first, sums)
+            return sums
+        if first > running.first:
+            self._advance(running, first)
+        return running.sums
+
+    def _sum(self, width: int, first: int) -> Cells:
+        sums: Cells = {}
+        for bucket, cells in self.buckets.get(width, {}).items():
+            if bucket >= first:
+                _add(sums, cells)
+        return sums
+
+    def _advance(self, running: _Running, first: int) -> None:
+        buckets = self.buckets.get(running.width, {})
+        if first - running.first > len(buckets):
+            running.sums = self._sum(running.width, first)
+        else:
+            for bucket in range(running.first, first):
+                _subtract(running.sums, buckets.get(bucket, {}))
+        running.first = first
 
     def users(self, stage: int, window_seconds: int, at_us: int, dimension: str | None = None, value: str | None = None) -> int:
         """Distinct entities that reached the stage within the trailing window at `at_us`."""
@@ -77,3 +117,8 @@ class FunnelCounts:
 def _add(into: Cells, cells: Mapping[str, int]) -> None:
     for name, count in cells.items():
         into[name] = into.get(name, 0) + count
+
+
+def _subtract(into: Cells, cells: Mapping[str, int]) -> None:
+    for name, count in cells.items():
+        into[name] = into.get(name, 0) - count

@@ -136,6 +136,12 @@ class Ledger(Protocol):
     async def changes(self, shard: str, generation: str, since: int) -> Changes | None:
         """What was written after sequence number `since`, or None when the shard is not there."""
 
+    async def publish_ends(self, source: str, ends: Mapping[int, int]) -> None:
+        """Tell readers where the logs of partitions end (records not yet counted = end - next)."""
+
+    async def ends(self, source: str) -> dict[int, int]:
+        """The newest known end of each partition's log."""
+
     async def ping(self) -> None:
         """Raises StoreUnavailable when the store does not answer."""
 

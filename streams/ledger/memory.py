@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from schemas.errors import PartitionsChanged
@@ -40,6 +40,7 @@ class MemoryLedger:
     def __init__(self, *, journal_length: int = 256) -> None:
         self._shards: dict[str, _Shard] = {}
         self._values: dict[tuple[str, str], set[str]] = {}
+        self._ends: dict[str, dict[int, int]] = {}
         self._journal_length = journal_length
 
     async def claim(self, shard: str, partitions: int, start: int) -> Claim:
@@ -114,6 +115,12 @@ class MemoryLedger:
         if held.generation != generation or not 0 <= new <= len(held.journal):
             return Changes(held.position(), None)
         return Changes(held.position(), held.journal[len(held.journal) - new :])
+
+    async def publish_ends(self, source: str, ends: Mapping[int, int]) -> None:
+        self._ends.setdefault(source, {}).update(ends)
+
+    async def ends(self, source: str) -> dict[int, int]:
+        return dict(self._ends.get(source, {}))
 
     async def ping(self) -> None:
         return None

@@ -6,6 +6,7 @@
     {fw:web:3}:t:DEF           counts since the definition began
     {fw:web:3}:journal         the counts of the newest chunks, for readers that follow along
     fw:shards:web              names of the source's shards
+    fw:ends:web                where the partitions' logs end
     fw:values:web:PROPERTY     the admitted values of a dimension
 
 Uses only commands that Redis 7.0 has.
@@ -14,7 +15,7 @@ Uses only commands that Redis 7.0 has.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from importlib import resources
 from typing import Any, TypeVar, cast
 
@@ -148,6 +149,14 @@ class RedisLedger:
         if position.generation != generation or not 0 <= new <= len(entries):
             return Changes(position, None)
         return Changes(position, [_entry(e) for e in entries[len(entries) - new :]])
+
+    async def publish_ends(self, source: str, ends: Mapping[int, int]) -> None:
+        if ends:
+            await _answer(self._client.hset(f"{self._prefix}:ends:{source}", mapping={str(p): end for p, end in ends.items()}))
+
+    async def ends(self, source: str) -> dict[int, int]:
+        found = await _answer(self._client.hgetall(f"{self._prefix}:ends:{source}"))
+        return {int(p): int(end) for p, end in found.items()}
 
     async def ping(self) -> None:
         await _answer(cast(Awaitable[Any], self._client.ping()))

@@ -69,9 +69,20 @@ class Problem(BaseModel):
     detail: str = Field(description="what happened, and what there is instead")
 
 
+class Api(FastAPI):
+    """FastAPI with examples that keep their nulls: it drops every null from the document it makes."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        for path, example in EXAMPLES.items():
+            answer = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
+            answer["example"] = example.model_dump(mode="json")
+        return document
+
+
 def create_api(readings: Readings, version: str) -> FastAPI:
     """The whole HTTP side of a worker as one ASGI app, to be served on the worker's own loop."""
-    api = FastAPI(
+    api = Api(
         title="funnelwatch",
         version=version,
         description="Live funnels: users per stage and the rate of every step, over trailing windows of event time.",
@@ -95,12 +106,12 @@ def _funnels(readings: Readings) -> APIRouter:
     router = APIRouter(prefix="/api/v1/funnels", tags=["funnels"])
     one = readings.config.funnels[0]
 
-    @router.get("", summary="All funnels", response_model=FunnelList, responses=_answers(FunnelList(funnels=[SUMMARY])))
+    @router.get("", summary="All funnels", response_model=FunnelList, responses=_errors())
     async def funnels() -> FunnelList:
         """Every funnel of the config, with what may be asked of it and its overall rate."""
         return FunnelList(funnels=readings.summaries())
 
-    @router.get("/{name}", summary="One funnel", response_model=FunnelReport, responses=_answers(REPORT, HTTPStatus.NOT_FOUND))
+    @router.get("/{name}", summary="One funnel", response_model=FunnelReport, responses=_errors(HTTPStatus.NOT_FOUND))
     async def funnel(
         name: str = Path(description="the funnel's name", examples=[one.name]),
         window: str | None = Query(None, description="a trailing window the config keeps; by default the funnel's first"),
@@ -123,9 +134,8 @@ def _funnels(readings: Readings) -> APIRouter:
 
 def _alerts(readings: Readings) -> APIRouter:
     router = APIRouter(prefix="/api/v1/alerts", tags=["alerts"])
-    example = Alerts(states=[STATE], transitions=[TRANSITION])
 
-    @router.get("", summary="Alerts", response_model=Alerts, responses=_answers(example, HTTPStatus.SERVICE_UNAVAILABLE))
+    @router.get("", summary="Alerts", response_model=Alerts, responses=_errors(HTTPStatus.SERVICE_UNAVAILABLE))
     async def alerts(
         limit: int = Query(50, ge=1, le=TRANSITIONS_MAX, description="how many transitions at most"),
     ) -> Alerts:
@@ -137,20 +147,14 @@ def _alerts(readings: Readings) -> APIRouter:
 
 def _probes(readings: Readings) -> APIRouter:
     router = APIRouter(tags=["service"])
-    healthy = _answers(Health(ok=True, detail="all is well")) | {
-        503: {
-            "model": Health,
-            "description": "no; `detail` says why",
-            "content": _example(Health(ok=False, detail="Redis does not answer")),
-        }
-    }
+    probed = _errors() | {503: {"model": Health, "description": "No; `detail` says why"}}
 
-    @router.get("/livez", summary="Liveness", response_model=Health, responses=healthy)
+    @router.get("/livez", summary="Liveness", response_model=Health, responses=probed)
     async def livez() -> Response:
         """Whether the consume loop turns; if not, the process should be restarted."""
         return _health(*readings.alive())
 
-    @router.get("/readyz", summary="Readiness", response_model=Health, responses=healthy)
+    @router.get("/readyz", summary="Readiness", response_model=Health, responses=probed)
     async def readyz() -> Response:
         """Whether partitions are assigned and Redis answers."""
         return _health(*await readings.ready())
@@ -222,7 +226,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     return _problem(error.status_code, detail, error.headers)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     wrong = [f"{' '.join(str(p) for p in e['loc'])}: {e['msg']} (given: {_cut(e['input'])})" for e in error.errors()]
     return _problem(HTTPStatus.BAD_REQUEST, "; ".join(wrong))
@@ -271,18 +275,11 @@ def _protect(headers: MutableHeaders, path: str) -> None:
     headers["Cache-Control"] = "no-cache" if path.startswith("/page/") else "no-store"
 
 
-def _example(model: BaseModel) -> dict[str, Any]:
-    return {"application/json": {"example": model.model_dump(mode="json")}}
-
-
-def _answers(example: BaseModel, *errors: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """What the OpenAPI document says an endpoint answers: one example, and the errors it may give."""
-    answers: dict[int | str, dict[str, Any]] = {200: {"description": "OK", "content": _example(example)}}
-    for status in errors:
-        answers[int(status)] = _error(status, status.phrase)
+def _errors(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """The errors an endpoint may give, for the OpenAPI document."""
+    errors: dict[int | str, dict[str, Any]] = {int(status): _error(status, status.phrase) for status in statuses}
     # FastAPI would promise a 422 of its own shape; "default" keeps it from that.
-    answers["default"] = _error(HTTPStatus.BAD_REQUEST, "Any other error")
-    return answers
+    return errors | {"default": _error(HTTPStatus.BAD_REQUEST, "Any other error")}
 
 
 def _error(status: HTTPStatus, description: str) -> dict[str, Any]:
@@ -346,3 +343,11 @@ TRANSITION = Transition(
     at=AT, rule="PayLow", funnel="purchase", stage="pay", dimension=None, value=None,
     state="firing", numerator=310, denominator=1000, rate=0.31, threshold=0.4,
 )  # fmt: skip
+HEALTHY = Health(ok=True, detail="all is well")
+EXAMPLES: dict[str, BaseModel] = {
+    "/api/v1/funnels": FunnelList(funnels=[SUMMARY]),
+    "/api/v1/funnels/{name}": REPORT,
+    "/api/v1/alerts": Alerts(states=[STATE], transitions=[TRANSITION]),
+    "/livez": HEALTHY,
+    "/readyz": HEALTHY,
+}

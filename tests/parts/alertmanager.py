@@ -16,8 +16,8 @@ class Alertmanager(Process):
 
     name: ClassVar[str] = "alertmanager"
 
-    def __init__(self, binary: Path, config: str) -> None:
-        super().__init__()
+    def __init__(self, binary: Path, config: str, port: int | None = None) -> None:
+        super().__init__(port)
         self._binary = binary
         self._config = config
 

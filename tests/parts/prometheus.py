@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import httpx
 
-from streams.process import LOCALHOST, Process
+from streams.process import Process
 
 
 class Prometheus(Process):
@@ -16,8 +16,14 @@ class Prometheus(Process):
 
     name: ClassVar[str] = "prometheus"
 
-    def __init__(self, binary: Path, config: str, files: Mapping[str, str] | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        binary: Path,
+        config: str,
+        files: Mapping[str, str] | None = None,
+        port: int | None = None,
+    ) -> None:
+        super().__init__(port)
         self._binary = binary
         self._files = {**(files or {}), "prometheus.yml": config}
 

@@ -1,6 +1,6 @@
 """What the real parts need beyond Python packages: found, else fetched if it can be, else why not.
 
-    python -m tests.parts.requirements      fetches everything; exit 1 names what is missing
+`python -m tests.parts.requirements` fetches everything and exits 1 when something is missing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def program(*names: str, package: str) -> Path:
     """The first of `names` on the PATH, from Debian's `package` if there is none yet."""
     found = _on_path(names)
     if found is None:
-        _apt_install(package)
+        _apt_install(package, f"no {' or '.join(names)} is installed")
         found = _on_path(names)
     if found is None:
         raise Unavailable(f"the Debian package {package} brought no program {' or '.join(names)}")
@@ -97,12 +97,12 @@ def _check_java(java: Path) -> None:
         raise Unavailable(f"Kafka needs Java {JAVA_LEAST} or later, this is: {banner.splitlines()[0]}")
 
 
-def _apt_install(package: str) -> None:
+def _apt_install(package: str, why: str) -> None:
     if not shutil.which("apt-get"):
-        raise Unavailable(f"{package} is not installed, and this system has no apt-get")
+        raise Unavailable(f"{why}, and this system has no apt-get to fetch Debian's {package} with")
     if os.geteuid() != 0:
-        raise Unavailable(f"{package} is not installed; as root: apt-get install {package}")
-    failed = f"apt-get cannot install {package}"
+        raise Unavailable(f"{why}; as root: apt-get install {package}")
+    failed = f"{why}, and apt-get cannot install {package}"
     install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", package]
     with _no_daemon_started():
         try:

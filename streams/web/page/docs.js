@@ -8,6 +8,8 @@ function element(name, content = [], attributes = {}) {
 }
 
 const code = (text) => element("code", text);
+// Descriptions mark code with backticks.
+const prose = (text = "") => text.split("`").map((part, place) => (place % 2 ? code(part) : part));
 const refName = (ref) => ref.split("/").at(-1);
 
 // A schema's type as text, with a link where it is a named one.
@@ -33,7 +35,7 @@ function table(head, rows) {
 
 function parameters(operation) {
   const rows = (operation.parameters ?? []).map((p) => [
-    code(p.name), `${p.in}${p.required ? ", required" : ""}`, type(p.schema), [p.description ?? "", bounds(p.schema)].filter(Boolean).join("; "),
+    code(p.name), `${p.in}${p.required ? ", required" : ""}`, type(p.schema), prose([p.description, bounds(p.schema)].filter(Boolean).join("; ")),
   ]);
   return rows.length ? [table(["Parameter", "In", "Type", "Meaning"], rows)] : [];
 }
@@ -41,7 +43,7 @@ function parameters(operation) {
 function answer([status, response]) {
   return Object.entries(response.content ?? { "": {} }).map(([media, { schema, example }]) => {
     const shown = typeof example === "string" ? example : JSON.stringify(example, null, 2);
-    const name = [code(status === "default" ? "4xx, 5xx" : status), ` ${response.description} · ${media} `, ...(schema?.$ref ? type(schema) : [])];
+    const name = [code(status === "default" ? "4xx, 5xx" : status), " ", ...prose(response.description), ` · ${media} `, ...(schema?.$ref ? type(schema) : [])];
     return element("details", [element("summary", name), example === undefined ? "" : element("pre", shown)]);
   });
 }
@@ -56,7 +58,7 @@ function address(path, operation) {
 function endpoint(path, operation) {
   return element("section", [
     element("h2", code(`GET ${path}`)),
-    element("p", operation.description ?? operation.summary),
+    element("p", prose(operation.description ?? operation.summary)),
     ...parameters(operation),
     ...Object.entries(operation.responses).flatMap(answer),
     element("p", element("a", `Try it: ${address(path, operation)}`, { href: address(path, operation) })),
@@ -64,8 +66,8 @@ function endpoint(path, operation) {
 }
 
 function named([name, schema]) {
-  const rows = Object.entries(schema.properties ?? {}).map(([key, part]) => [code(key), type(part), part.description ?? ""]);
-  return element("section", [element("h2", name), element("p", schema.description ?? ""), table(["Field", "Type", "Meaning"], rows)], { id: name });
+  const rows = Object.entries(schema.properties ?? {}).map(([key, part]) => [code(key), type(part), prose(part.description)]);
+  return element("section", [element("h2", name), element("p", prose(schema.description)), table(["Field", "Type", "Meaning"], rows)], { id: name });
 }
 
 async function write() {

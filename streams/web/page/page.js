@@ -8,7 +8,7 @@ const STATE_RANKS = { firing: 0, pending: 1 };
 const VALUE_NAMES = { __none__: "(no value)", __other__: "(other values)" };
 
 const whole = new Intl.NumberFormat("en");
-const amount = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+const amount = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2, trailingZeroDisplay: "stripIfInteger" });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const dated = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 
@@ -210,6 +210,7 @@ function writeStage(row, stage, before, most) {
   if (aim) stretch(row.querySelector(".aim"), "left", (stage.target * before.users) / most);
   say(row.querySelector(".users b"), whole.format(stage.users));
   say(row.querySelector(".unit"), stage.users === 1 ? "user" : "users");
+  show(row.querySelector(".step"), stage.step !== null);
   say(row.querySelector(".rate"), stage.step ? percent(stage.step.rate) : "");
   say(row.querySelector(".parts"), stage.step ? parts(stage.step) : "");
   writeTarget(row.querySelector(".target"), stage);
@@ -352,7 +353,7 @@ async function refreshAlerts() {
   } catch (error) {
     if (!error.answered) throw error;
     // The funnels come from the worker's memory and go on without Redis; only the alerts do not.
-    say(byId("alerts-note"), `Not known now: ${error.message}`);
+    say(byId("alerts-note"), `Last known, not current: ${error.message}`);
   }
 }
 

@@ -1,0 +1,185 @@
+"""The composition root: a Faust app from a config and settings. `faust -A streams.app worker` works too.
+
+`funnelwatch worker --config F` is the same app with its topics checked first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+from faust.contrib.asgi import serve_asgi
+
+from schemas.config import Config, Source, load
+from schemas.errors import UsageError
+from schemas.settings import Settings, load_settings
+from streams.agents import Agent, CountingAgent, RekeyingAgent
+from streams.counting import ShardCount
+from streams.custody import Custodian, Watched
+from streams.ledger.contract import Claim
+from streams.plan import Plan
+from streams.producer import AckedProducer
+from streams.service import Service
+from streams.topics import prepare_topics
+from streams.transport import ChunkSchema
+from streams.web.api import create_api
+
+BUFFERED_CHUNKS = 8
+COMMIT_SECONDS = 5.0
+
+
+class FunnelApp(faust.App):
+    """A Faust app whose transport asks `custody` where to read."""
+
+    custody: Custodian
+    service: Service
+
+
+def build_app(config: Config, settings: Settings) -> FunnelApp:
+    """Wire everything; nothing is connected before the app starts."""
+    version = metadata.version("funnelwatch")
+    service = Service(config, settings, version)
+    app = FunnelApp(settings.kafka.group, **_faust_settings(settings))
+    watched: dict[str, Watched] = {}
+    app.service = service
+    app.custody = service.custodian = Custodian(
+        service.ledger,
+        watched,
+        service.worker,
+        session_seconds=settings.kafka.session_timeout_seconds,
+        end_slack=settings.kafka.end_offset_slack,
+    )
+    producer = AckedProducer(settings.kafka.brokers)
+    for source in config.sources:
+        _add_source(app, config, settings, source, watched, producer)
+    _add_tasks(app, producer)
+    web = settings.web
+    serve_asgi(
+        app, create_api(service, version), host=web.host, port=web.port,
+        log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2, limit_concurrency=200,
+    )
+    return app
+
+
+def _faust_settings(settings: Settings) -> dict[str, Any]:
+    kafka = settings.kafka
+    brokers = ";".join(f"chunked://{b.strip()}" for b in kafka.brokers.split(","))
+    return {
+        "broker": brokers,
+        "store": "memory://",
+        "autodiscover": False,
+        "datadir": Path(tempfile.gettempdir()) / "funnelwatch-faust",  # Faust wants a folder; nothing is kept there
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "broker_session_timeout": kafka.session_timeout_seconds,
+        "broker_heartbeat_interval": kafka.heartbeat_seconds,
+        "broker_request_timeout": max(15.0, kafka.session_timeout_seconds + 5.0),
+        "broker_commit_interval": COMMIT_SECONDS,
+        "broker_max_poll_records": None,
+        "consumer_max_fetch_size": kafka.fetch_bytes_max,
+        "consumer_auto_offset_reset": "earliest",
+        "stream_wait_empty": False,
+        "stream_buffer_maxsize": BUFFERED_CHUNKS,
+        "worker_redirect_stdouts": False,
+    }
+
+
+def _add_source(
+    app: FunnelApp, config: Config, settings: Settings, source: Source, watched: dict[str, Watched], producer: AckedProducer
+) -> None:
+    plan = Plan(config, source)
+    service = app.service
+    shared = (app.custody, producer, service.worker, source)
+
+    def begin(claim: Claim) -> ShardCount:
+        return ShardCount(plan, claim.watermark_us)
+
+    counting = CountingAgent(service.ledger, plan, *shared, states_max=settings.worker.states_max)
+    watched[source.keyed_topic] = Watched(source, source.name, begin)
+    _add_agent(app, source.keyed_topic, f"count-{source.name}", counting)
+    if not source.entity_key:
+        watched[source.topic] = Watched(source, f"{source.name}/intake", lambda claim: None)
+        _add_agent(app, source.topic, f"rekey-{source.name}", RekeyingAgent(*shared))
+
+
+def _add_agent(app: FunnelApp, topic: str, name: str, agent: Agent) -> None:
+    async def consume(stream: Any) -> None:
+        async for chunk in stream:
+            await agent.process(chunk)
+
+    app.agent(app.topic(topic, schema=ChunkSchema()), name=name, concurrency=1)(consume)
+
+
+def _add_tasks(app: FunnelApp, producer: AckedProducer) -> None:
+    @app.task
+    async def tick() -> None:
+        await app.service.run()
+
+    original = app.on_stop
+
+    async def on_stop() -> None:
+        await app.custody.drain()
+        await original()
+        await producer.close()
+        await app.service.close()
+
+    app.on_stop = on_stop  # type: ignore[method-assign]  # Faust has no hook that runs before the consumer stops
+
+
+def run_worker(config: Config, settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; the exit code. Raises UsageError when it cannot begin."""
+    configure_logs(settings.log_level)
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.run(prepare_topics(settings.kafka.brokers, config, create=settings.kafka.create_topics))
+    # Millions of long-lived states: the collector need not look at them for every thousand new ones.
+    gc.set_threshold(100_000, 20, 50)
+    app = build_app(config, settings)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    worker = app.Worker(loglevel="warn", quiet=True, redirect_stdouts=False, loop=loop)
+    structlog.get_logger().info("starting", brokers=settings.kafka.brokers, group=settings.kafka.group, port=settings.web.port)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def configure_logs(level: str) -> None:
+    """Structured lines on stderr."""
+    number = getattr(logging, level.upper())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """`faust -A streams.app worker`: the app of FUNNELWATCH_CONFIG, made when it is asked for."""
+    if name != "app":
+        raise AttributeError(name)
+    settings = load_settings()
+    if not settings.config:
+        raise UsageError("set FUNNELWATCH_CONFIG to the config file, or run `funnelwatch worker --config F`")
+    configure_logs(settings.log_level)
+    return build_app(load(settings.config), settings)

@@ -1,0 +1,93 @@
+"""One shard's records to one write: decode, fold, tally. What the worker and replay share.
+
+No I/O happens here: what must be looked up first (stored states, admitted dimension values) is
+named by `Pending`, and the caller brings it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from schemas.event import Batch, Rejected
+from streams.journeys import State, fold, wanted
+from streams.ledger.contract import Write
+from streams.plan import Plan, Registry
+from streams.tally import tally
+
+encode_state = msgspec.msgpack.Encoder().encode
+decode_state = msgspec.msgpack.Decoder(list).decode
+
+
+@dataclass
+class Pending:
+    """A decoded chunk, and what has to be looked up before it can be folded."""
+
+    start: int
+    next: int
+    batch: Batch
+    unknown: dict[Registry, set[str]]
+    missing: list[str]
+    upstream: Mapping[int, int]
+    records: int
+
+
+@dataclass
+class Counted:
+    """A folded chunk: the write to apply, and the records to set aside."""
+
+    write: Write
+    rejected: list[Rejected]
+    records: int
+
+
+class ShardCount:
+    """The states of one shard, held in memory, and the fold of its chunks."""
+
+    def __init__(self, plan: Plan, watermark_us: int = -1) -> None:
+        self.plan = plan
+        self.states: dict[str, State] = {}
+        self.watermark_us = watermark_us
+
+    def decode(
+        self,
+        start: int,
+        following: int,
+        values: Sequence[bytes | None],
+        keys: Sequence[bytes | None],
+        now_us: int,
+        upstream: Mapping[int, int] | None = None,
+    ) -> Pending:
+        """Decode a chunk and say what its fold needs."""
+        batch = self.plan.decoder.decode(values, keys, now_us, self.plan.source.max_skew.micros)
+        missing = [entity for entity in wanted(self.plan, batch) if entity not in self.states]
+        return Pending(start, following, batch, self.plan.unknown_values(batch), missing, upstream or {}, len(values))
+
+    def hold(self, entities: Sequence[str], stored: Sequence[bytes | None]) -> None:
+        """Take stored states into memory; an entity without one is new."""
+        for entity, packed in zip(entities, stored):
+            if packed is not None and entity not in self.states:
+                self.states[entity] = self.plan.adopt(decode_state(packed))
+
+    def fold(self, pending: Pending) -> Counted:
+        """Fold a chunk whose needs were met."""
+        prepared = self.plan.prepare(pending.batch)
+        result = fold(self.plan, pending.batch, prepared, self.states)
+        rejected = pending.batch.rejected + _places_to_indexes(pending.batch, prepared.bad)
+        deltas = tally(self.plan, result, self.watermark_us, Counter(r.reason for r in rejected))
+        self.watermark_us = deltas.watermark_us
+        states = [(entity, encode_state(state)) for entity, state in result.touched.items()]
+        write = Write(pending.start, pending.next, deltas, states, pending.upstream)
+        return Counted(write, rejected, pending.records)
+
+
+def _places_to_indexes(batch: Batch, bad: list[Rejected]) -> list[Rejected]:
+    """Places among the good records to indexes among all records of the chunk."""
+    if not bad:
+        return []
+    gone = {r.index for r in batch.rejected}
+    indexes = [i for i in range(len(batch) + len(gone)) if i not in gone]
+    return [Rejected(indexes[r.index], r.reason, r.detail) for r in bad]

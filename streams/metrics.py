@@ -1,0 +1,261 @@
+"""Every Prometheus metric, defined once, each with what to do when it moves.
+
+Two kinds. *Ledger* metrics are read from the ledger and served only by the worker that holds the
+lease, so that `sum` and `max` over instances are both right. *Worker* metrics are each worker's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from faust.types import TP
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from schemas.duration import MICROS
+from schemas.report import AlertState
+from streams.plan import VALUE_SCALE
+from streams.windows import EVENTS, VALUE, FunnelCounts
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A metric: its name, labels, what it means and what to do about it."""
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+    action: str
+    of: Literal["ledger", "worker"]
+
+    @property
+    def help(self) -> str:
+        served = "Served by the lease holder only." if self.of == "ledger" else "Each worker's own."
+        return f"{self.meaning} {served} {self.action}"
+
+
+SPLIT = ("dimension", "value")
+DEFINITIONS = (
+    Definition(
+        "funnel_stage_users", "gauge", ("funnel", "stage", "window", *SPLIT),
+        "Distinct entities that reached the stage within the trailing window; dimension and value are empty for the total.",
+        "Falls with traffic; compare stages before looking for a fault.", "ledger",
+    ),
+    Definition(
+        "funnel_conversion_ratio", "gauge", ("funnel", "stage", "from_stage", "window", "basis", *SPLIT),
+        "Rate of the step into the stage, a fraction of 1; absent when nobody was there to convert; on basis users it can pass 1.",
+        "When it falls below target, look which value of a dimension fell.", "ledger",
+    ),
+    Definition(
+        "funnel_stage_reached_total", "counter", ("funnel", "stage", *SPLIT),
+        "Events that reached the stage since the funnel's definition began.",
+        "When it stops while records are consumed, the stage's event is no longer sent.", "ledger",
+    ),
+    Definition(
+        "funnel_stage_value_total", "counter", ("funnel", "stage", *SPLIT),
+        "Sum of the stage's value property over those events.",
+        "Compare with the books of the shop.", "ledger",
+    ),
+    Definition(
+        "funnel_records_total", "counter", ("source", "fate", "reason"),
+        "Records consumed, by fate: applied, filtered, late, duplicate, rejected (with reason).",
+        "When rejected rises, read the dead-letter topic; when late rises, look for a producer that lags.", "ledger",
+    ),
+    Definition(
+        "funnel_watermark_timestamp_seconds", "gauge", ("source", "partition"),
+        "Greatest event time accepted from the partition, seconds since the epoch.",
+        "When it stands still while lag grows, the partition is stuck: read the worker's log.", "ledger",
+    ),
+    Definition(
+        "funnel_records_gone_total", "counter", ("source",),
+        "Records that left the topic before they were counted; the windows they belong to are incomplete.",
+        "Lengthen the topic's retention or add workers.", "ledger",
+    ),
+    Definition(
+        "funnel_alert_state", "gauge", ("rule", *SPLIT),
+        "Where a rule stands: 0 inactive, 1 pending, 2 firing.",
+        "Follow the rule's runbook.", "ledger",
+    ),
+    Definition(
+        "funnel_lag_records", "gauge", ("source", "partition"),
+        "Records of an assigned partition that are not counted yet.",
+        "When it grows, add workers (up to the number of partitions) or look whether Redis is slow.", "worker",
+    ),
+    Definition(
+        "funnel_progress_seconds", "gauge", ("source", "partition"),
+        "Seconds since a chunk of an assigned partition was last applied, while it has lag; 0 without lag.",
+        "Over a minute: the partition is stuck; read the worker's log, then restart it.", "worker",
+    ),
+    Definition(
+        "funnel_apply_seconds", "histogram", (),
+        "How long the ledger took to apply one chunk.",
+        "Over 100 ms: Redis is slow or far; look at its slow log.", "worker",
+    ),
+    Definition(
+        "funnel_ledger_conflicts_total", "counter", ("kind",),
+        "Times a partition had to be claimed anew, by kind: fenced, mismatch, corrupt, nostate, unavailable, failed, halted.",
+        "A few at a rebalance are normal; a steady rate of fenced means two deployments share one ledger.", "worker",
+    ),
+    Definition(
+        "funnel_notifications_total", "counter", ("channel", "outcome"),
+        "Notifications, by outcome: delivered, retried, refused.",
+        "When refused or retried rises, try the channel's address by hand.", "worker",
+    ),
+    Definition(
+        "funnel_dead_letters_total", "counter", ("source", "reason"),
+        "Records written to the dead-letter topic (at least once).",
+        "Read the topic; its headers say what was wrong.", "worker",
+    ),
+    Definition(
+        "funnelwatch_lease_held", "gauge", (),
+        "1 on the worker that holds the lease: it serves the ledger's metrics and evaluates the rules.",
+        "When the sum is not 1 for a minute, look whether Redis answers.", "worker",
+    ),
+    Definition(
+        "funnelwatch_build_info", "gauge", ("version",),
+        "1, with the version.", "Nothing to do.", "worker",
+    ),
+)
+BY_NAME = {definition.name: definition for definition in DEFINITIONS}
+STATES = {"inactive": 0, "pending": 1, "firing": 2}
+
+
+class WorkerMetrics:
+    """What each worker knows of itself."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        self.lag = self._gauge("funnel_lag_records")
+        self.progress = self._gauge("funnel_progress_seconds")
+        spec = BY_NAME["funnel_apply_seconds"]
+        buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+        self.apply_seconds = Histogram(spec.name, spec.help, spec.labels, registry=self.registry, buckets=buckets)
+        self._conflicts = self._counter("funnel_ledger_conflicts_total")
+        self._notifications = self._counter("funnel_notifications_total")
+        self.dead_letters = self._counter("funnel_dead_letters_total")
+        self.lease = self._gauge("funnelwatch_lease_held")
+        self._gauge("funnelwatch_build_info").labels(version).set(1)
+        self._sources: dict[TP, str] = {}
+
+    def conflict(self, kind: str) -> None:
+        self._conflicts.labels(kind).inc()
+
+    def notification(self, channel: str, outcome: str) -> None:
+        self._notifications.labels(channel, outcome).inc()
+
+    def at(self, tp: TP, source: str, lag: int, idle_seconds: float) -> None:
+        """Where an assigned partition stands."""
+        self._sources[tp] = source
+        self.lag.labels(source, str(tp.partition)).set(lag)
+        self.progress.labels(source, str(tp.partition)).set(idle_seconds if lag else 0)
+
+    def forget(self, tp: TP) -> None:
+        """The partition is not ours any more."""
+        source = self._sources.pop(tp, None)
+        if source is not None:
+            self.lag.remove(source, str(tp.partition))
+            self.progress.remove(source, str(tp.partition))
+
+    def _gauge(self, name: str) -> Gauge:
+        spec = BY_NAME[name]
+        return Gauge(spec.name, spec.help, spec.labels, registry=self.registry)
+
+    def _counter(self, name: str) -> Counter:
+        spec = BY_NAME[name]
+        return Counter(spec.name, spec.help, spec.labels, registry=self.registry)
+
+
+@dataclass(frozen=True)
+class SourceReading:
+    """What the ledger says of a source."""
+
+    source: str
+    at_us: int | None
+    fates: dict[str, int]
+    gone: int
+    watermarks: dict[int, int]  # partition -> µs
+    funnels: dict[str, FunnelCounts]
+    windows: dict[str, tuple[tuple[str, int], ...]]  # funnel -> (as written, seconds)
+
+
+class LedgerCollector(Collector):
+    """Metric families from readings of the ledger."""
+
+    def __init__(self, readings: Iterable[SourceReading], alerts: Iterable[AlertState]) -> None:
+        self._readings = list(readings)
+        self._alerts = list(alerts)
+
+    def collect(self) -> Iterator[Metric]:
+        families = {d.name: _family(d) for d in DEFINITIONS if d.of == "ledger"}
+        for reading in self._readings:
+            self._add_source(families, reading)
+            for name, counts in reading.funnels.items():
+                self._add_totals(families, name, counts)
+                if reading.at_us is not None:
+                    for window, seconds in reading.windows[name]:
+                        self._add_window(families, name, counts, window, seconds, reading.at_us)
+        for alert in self._alerts:
+            families["funnel_alert_state"].add_metric([alert.rule, alert.dimension or "", alert.value or ""], STATES[alert.state])
+        yield from families.values()
+
+    def _add_source(self, families: dict[str, _Family], reading: SourceReading) -> None:
+        for fate, count in reading.fates.items():
+            kind, _, reason = fate.partition(":")
+            families["funnel_records_total"].add_metric([reading.source, kind, reason], count)
+        families["funnel_records_gone_total"].add_metric([reading.source], reading.gone)
+        for partition, watermark in reading.watermarks.items():
+            if watermark >= 0:
+                families["funnel_watermark_timestamp_seconds"].add_metric([reading.source, str(partition)], watermark / MICROS)
+
+    def _add_totals(self, families: dict[str, _Family], funnel: str, counts: FunnelCounts) -> None:
+        for place, stage in enumerate(counts.plan.funnel.stages):
+            for dimension, value in _splits(counts):
+                labels = [funnel, stage.name, dimension or "", value or ""]
+                families["funnel_stage_reached_total"].add_metric(labels, counts.total(EVENTS, place, dimension, value))
+                if stage.value is not None:
+                    total = counts.total(VALUE, place, dimension, value) / VALUE_SCALE
+                    families["funnel_stage_value_total"].add_metric(labels, total)
+
+    def _add_window(
+        self, families: dict[str, _Family], funnel: str, counts: FunnelCounts, window: str, seconds: int, at_us: int
+    ) -> None:
+        stages = counts.plan.funnel.stages
+        for dimension, value in _splits(counts):
+            split = [dimension or "", value or ""]
+            before = 0
+            for place, stage in enumerate(stages):
+                users = counts.users(place, seconds, at_us, dimension, value)
+                families["funnel_stage_users"].add_metric([funnel, stage.name, window, *split], users)
+                if place and before > 0:
+                    labels = [funnel, stage.name, stages[place - 1].name, window, "users", *split]
+                    families["funnel_conversion_ratio"].add_metric(labels, users / before)
+                before = users
+
+
+_Family = CounterMetricFamily | GaugeMetricFamily
+
+
+def _family(definition: Definition) -> _Family:
+    kind = CounterMetricFamily if definition.kind == "counter" else GaugeMetricFamily
+    return kind(definition.name, definition.help, labels=definition.labels)
+
+
+def _splits(counts: FunnelCounts) -> Iterator[tuple[str | None, str | None]]:
+    yield None, None
+    for dimension in counts.plan.dimensions:
+        for value in counts.values(dimension):
+            yield dimension, value
+
+
+def exposition(worker: WorkerMetrics, collector: LedgerCollector | None) -> bytes:
+    """The text of /metrics: the worker's own, and the ledger's where this worker holds the lease."""
+    text = generate_latest(worker.registry)
+    if collector is None:
+        return text
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return text + generate_latest(registry)

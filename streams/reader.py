@@ -1,0 +1,214 @@
+"""Follows the ledger: the counts of every funnel in memory, a second old at most.
+
+A shard's counts are read whole once; after that only the deltas that were written since. What
+cannot be followed (too far behind, or the shard was begun anew) is read whole again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from schemas.config import Config, Source
+from schemas.duration import Duration
+from schemas.event import moment_of
+from schemas.report import FunnelReport, FunnelSummary
+from streams.ledger.contract import Kept, Ledger, Position
+from streams.metrics import SourceReading
+from streams.plan import Plan
+from streams.rates import breakdowns, overall, stage_reports
+from streams.tally import BucketKey
+from streams.watermark import is_stale, report_time
+from streams.windows import Cells, FunnelCounts
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+@dataclass
+class SourceView:
+    """One source as it was last read."""
+
+    source: Source
+    plan: Plan
+    counts: dict[str, FunnelCounts]
+    positions: dict[str, Position] = field(default_factory=dict)  # shard -> position
+    intake: dict[str, Position] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
+    intake_ends: dict[int, int] = field(default_factory=dict)
+    at_us: int | None = None
+
+    @property
+    def kept(self) -> Kept:
+        return [(f.definition, k.seconds, k.count) for f in self.plan.funnels for k in f.kept]
+
+    @property
+    def fates(self) -> Cells:
+        sums: Cells = {}
+        for position in (*self.positions.values(), *self.intake.values()):
+            for fate, count in position.fates.items():
+                sums[fate] = sums.get(fate, 0) + count
+        return sums
+
+    @property
+    def lags(self) -> dict[int, int]:
+        """Partition -> records not counted yet, where the end of the log is known."""
+        return {p: max(0, self.ends[p] - at.next) for p, at in _by_partition(self.positions).items() if p in self.ends}
+
+    @property
+    def lag(self) -> int | None:
+        intake = [max(0, self.intake_ends[p] - at.next) for p, at in _by_partition(self.intake).items() if p in self.intake_ends]
+        return sum(self.lags.values()) + sum(intake) if self.ends else None
+
+    @property
+    def stale(self) -> bool:
+        marks = {p: at.watermark_us for p, at in _by_partition(self.positions).items()}
+        return is_stale(marks, self.lags, self.at_us)
+
+    @property
+    def gone(self) -> int:
+        return sum(p.gone for p in (*self.positions.values(), *self.intake.values()))
+
+
+def _by_partition(positions: dict[str, Position]) -> dict[int, Position]:
+    return {int(shard.rpartition(":")[2]): position for shard, position in positions.items()}
+
+
+class Reader:
+    """Reads the ledger tick by tick, and reports from what it has."""
+
+    def __init__(self, config: Config, ledger: Ledger, clock: Callable[[], int] = now_us) -> None:
+        self.config = config
+        self._ledger = ledger
+        self._clock = clock
+        self.views = {s.name: self._new_view(s) for s in config.sources}
+        self.read_at: float | None = None  # monotonic seconds of the last complete tick
+
+    def _new_view(self, source: Source) -> SourceView:
+        plan = Plan(self.config, source)
+        return SourceView(source, plan, {f.funnel.name: FunnelCounts(f) for f in plan.funnels})
+
+    async def tick(self) -> None:
+        """Bring every source up to date. Raises StoreUnavailable."""
+        for name in self.views:
+            await self._tick_source(name)
+        self.read_at = time.monotonic()
+
+    async def _tick_source(self, name: str) -> None:
+        view = self.views[name]
+        shards = await self._ledger.shards(name)
+        if not await self._follow(view, shards):
+            view = await self._read_whole(name, shards)
+        for shard in await self._ledger.shards(f"{name}/intake"):
+            change = await self._ledger.changes(shard, "", 0)
+            if change is not None:
+                view.intake[shard] = change.position
+        view.ends = await self._ledger.ends(name)
+        view.intake_ends = await self._ledger.ends(f"{name}/intake")
+        marks = [p.watermark_us for p in view.positions.values()]
+        view.at_us = report_time(marks, self._clock(), view.at_us)
+        if view.at_us is not None:
+            for counts in view.counts.values():
+                counts.forget_before(view.at_us)
+
+    async def _follow(self, view: SourceView, shards: list[str]) -> bool:
+        """Add what was written since; False when a shard has to be read whole."""
+        if set(view.positions) - set(shards):
+            return False
+        for shard in shards:
+            held = view.positions.get(shard)
+            if held is None:
+                return False
+            change = await self._ledger.changes(shard, held.generation, held.sequence)
+            if change is None or change.deltas is None:
+                return False
+            for buckets, totals in change.deltas:
+                _add(view, buckets, totals)
+            view.positions[shard] = change.position
+        return True
+
+    async def _read_whole(self, name: str, shards: list[str]) -> SourceView:
+        old, view = self.views[name], self._new_view(self.config.source(name))
+        for shard in shards:
+            snapshot = await self._ledger.snapshot(shard, view.kept)
+            if snapshot is not None:
+                _add(view, snapshot.buckets, snapshot.totals)
+                view.positions[shard] = snapshot.position
+        view.at_us = old.at_us
+        self.views[name] = view
+        return view
+
+    # Reports
+
+    def counts(self) -> dict[str, FunnelCounts]:
+        """The counts of every funnel, by name."""
+        return {name: counts for view in self.views.values() for name, counts in view.counts.items()}
+
+    def report(self, funnel: str, window: Duration, by: str | None = None) -> FunnelReport:
+        """One funnel over one trailing window. Raises KeyError for a funnel that is not there."""
+        spec = self.config.funnel(funnel)
+        view = self.views[spec.source]
+        counts, at_us = view.counts[funnel], view.at_us
+        stages = stage_reports(counts, window, at_us or 0)
+        return FunnelReport(
+            name=funnel,
+            title=spec.title or funnel,
+            source=spec.source,
+            window=str(window),
+            conversion_window=str(spec.conversion_window),
+            at=None if at_us is None else moment_of(at_us),
+            stale=view.stale,
+            incomplete=view.gone > 0,
+            lag=view.lag,
+            stages=stages,
+            overall=overall(stages),
+            by=by,
+            values=breakdowns(counts, window, at_us or 0, by) if by else (),
+        )
+
+    def summary(self, funnel: str) -> FunnelSummary:
+        """A funnel as configured, with its overall rate over the first of its windows."""
+        spec = self.config.funnel(funnel)
+        view = self.views[spec.source]
+        report = self.report(funnel, spec.windows[0]) if view.at_us is not None else None
+        return FunnelSummary(
+            name=funnel,
+            title=spec.title or funnel,
+            description=spec.description,
+            owner=spec.owner,
+            source=spec.source,
+            conversion_window=str(spec.conversion_window),
+            windows=tuple(str(w) for w in self.config.windows_of(spec)),
+            dimensions=tuple(spec.dimensions),
+            stages=tuple(s.name for s in spec.stages),
+            overall=report.overall if report else None,
+            at=report.at if report else None,
+        )
+
+    def readings(self) -> list[SourceReading]:
+        """What the metrics are made of."""
+        return [self._reading(view) for view in self.views.values()]
+
+    def _reading(self, view: SourceView) -> SourceReading:
+        funnels = {f.funnel.name: f.funnel for f in view.plan.funnels}
+        return SourceReading(
+            view.source.name,
+            view.at_us,
+            view.fates,
+            view.gone,
+            {p: at.watermark_us for p, at in _by_partition(view.positions).items()},
+            view.counts,
+            {name: tuple((str(w), int(w)) for w in self.config.windows_of(f)) for name, f in funnels.items()},
+        )
+
+
+def _add(view: SourceView, buckets: Mapping[BucketKey, Cells], totals: Mapping[int, Cells]) -> None:
+    by_definition = {counts.plan.definition: counts for counts in view.counts.values()}
+    for (definition, width, bucket), cells in buckets.items():
+        if definition in by_definition:
+            by_definition[definition].add(width, bucket, cells)
+    for definition, cells in totals.items():
+        if definition in by_definition:
+            by_definition[definition].add_totals(cells)

@@ -1,0 +1,184 @@
+"""What a worker does beside consuming: follow the ledger, hold the lease, judge rules, answer readers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from alerting.channels import build
+from alerting.delivery import Delivery
+from alerting.evaluator import Evaluator
+from alerting.reports import alert_states
+from alerting.store import RedisAlertStore
+from schemas.config import Config
+from schemas.duration import Duration
+from schemas.errors import FunnelwatchError, StoreError
+from schemas.report import AlertState, FunnelReport, FunnelSummary, Transition
+from schemas.settings import Settings
+from streams.custody import Custodian, Partition
+from streams.lease import Lease
+from streams.ledger.redis import RedisLedger, connect
+from streams.metrics import LedgerCollector, WorkerMetrics, exposition
+from streams.reader import Reader
+
+log = structlog.get_logger()
+TURN_SECONDS_MAX = 30.0
+READ_SECONDS_MAX = 15.0
+
+
+class Service:
+    """The reading half of a worker; `web.readings.Readings` for its API."""
+
+    def __init__(self, config: Config, settings: Settings, version: str) -> None:
+        self.config = config
+        self._settings = settings
+        redis, prefix = settings.redis, settings.redis.prefix
+        self._client = connect(redis.url.get_secret_value(), redis.timeout_seconds)
+        self.ledger = RedisLedger(self._client, prefix, fences=settings.worker.fences)
+        self.worker = WorkerMetrics(version)
+        self.reader = Reader(config, self.ledger)
+        self.custodian: Custodian | None = None
+        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._lease = Lease(self._client, prefix, settings.worker.lease_seconds, owner)
+        self._store = RedisAlertStore(self._client, prefix)
+        self._evaluator = Evaluator(config, self._store, settings.web.url)
+        senders = {name: build(name, channel) for name, channel in config.channels.items()}
+        self._delivery = Delivery(config, self._store, senders, self.worker.notification, web_url=settings.web.url)
+        self._fence: int | None = None
+        self._states: list[AlertState] = []
+        self._failing: set[str] = set()
+
+    # The tick
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        delivery = asyncio.create_task(self._delivery.run(lambda: self._fence is not None))
+        try:
+            while True:
+                started = time.monotonic()
+                await self._tick()
+                await asyncio.sleep(max(0.05, self._settings.worker.tick_seconds - (time.monotonic() - started)))
+        finally:
+            delivery.cancel()
+            await self._delivery.close()
+
+    async def _tick(self) -> None:
+        self._note_partitions()
+        await self._guarded("publishing ends", self._publish_ends())
+        await self._guarded("reading the ledger", self.reader.tick())
+        self._fence = None if not await self._guarded("holding the lease", self._hold()) else self._fence
+        self.worker.lease.set(self._fence is not None)
+        if self._fence is not None:
+            await self._guarded("evaluating rules", self._evaluate(self._fence))
+
+    async def _hold(self) -> None:
+        self._fence = await self._lease.hold()
+
+    async def _evaluate(self, fence: int) -> None:
+        views = self.reader.views
+        at = {name: view.at_us for name, view in views.items()}
+        stale = {name: view.stale for name, view in views.items()}
+        for transition in await self._evaluator.tick(fence, self.reader.counts(), at, stale):
+            log.info("alert", **transition.model_dump(mode="json"))
+        self._states = alert_states(self.config, await self._store.states())
+
+    async def _guarded(self, what: str, work: Coroutine[Any, Any, None]) -> bool:
+        """Do one part of a tick; a failure is logged when it begins and when it ends, and stops nothing."""
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            if what not in self._failing:
+                self._failing.add(what)
+                shown = str(error) if isinstance(error, FunnelwatchError) else repr(error)
+                log.warning(f"{what} fails", error=shown, exc_info=not isinstance(error, FunnelwatchError))
+            return False
+        if what in self._failing:
+            self._failing.discard(what)
+            log.info(f"{what} works again")
+        return True
+
+    def _note_partitions(self) -> None:
+        for partition in self._partitions():
+            end = self._end(partition)
+            if end is not None:
+                idle = time.monotonic() - partition.progressed_at
+                shown = partition.shard.rpartition(":")[0]
+                self.worker.at(partition.tp, shown, max(0, end - partition.stored), idle)
+
+    async def _publish_ends(self) -> None:
+        by_source: dict[str, dict[int, int]] = {}
+        for partition in self._partitions():
+            end = self._end(partition)
+            if end is not None:
+                # The log's end as the broker reports it can trail what was already read.
+                by_source.setdefault(partition.shard.rpartition(":")[0], {})[partition.tp.partition] = max(end, partition.stored)
+        for name, ends in by_source.items():
+            await self.ledger.publish_ends(name, ends)
+
+    def _partitions(self) -> list[Partition]:
+        return self.custodian.partitions() if self.custodian else []
+
+    def _end(self, partition: Partition) -> int | None:
+        consumer = self.custodian.consumer if self.custodian else None
+        if consumer is None:
+            return None
+        with contextlib.suppress(Exception):  # between assignments the driver has no such partition
+            return consumer.highwater(partition.tp)
+        return None
+
+    async def close(self) -> None:
+        """Give the lease back and let go of connections."""
+        with contextlib.suppress(StoreError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._lease.release(), self._settings.redis.timeout_seconds)
+        await self.ledger.close()
+
+    # Readings
+
+    def summaries(self) -> list[FunnelSummary]:
+        return [self.reader.summary(funnel.name) for funnel in self.config.funnels]
+
+    def report(self, funnel: str, window: Duration, by: str | None) -> FunnelReport:
+        return self.reader.report(funnel, window, by)
+
+    async def alert_states(self) -> list[AlertState]:
+        return alert_states(self.config, await self._store.states())
+
+    async def transitions(self, limit: int) -> list[Transition]:
+        return await self._store.transitions(limit)
+
+    def alive(self) -> tuple[bool, str]:
+        consumer = self.custodian.consumer if self.custodian else None
+        if consumer is None:
+            return True, "waiting for partitions"
+        still = asyncio.get_event_loop().time() - consumer.turned_at
+        if still > TURN_SECONDS_MAX:
+            return False, f"the consume loop has not turned for {still:.0f} s"
+        return True, "the consume loop turns"
+
+    async def ready(self) -> tuple[bool, str]:
+        custodian = self.custodian
+        if custodian is None or custodian.consumer is None:
+            return False, "no partitions assigned yet"
+        if custodian.halted:
+            return False, next(iter(custodian.halted.values()))
+        counted, assigned = len(custodian.partitions()), len(custodian.assigned_tps)
+        if counted < assigned:
+            return False, f"{counted} of {assigned} assigned partitions claimed"
+        await self.ledger.ping()
+        if self.reader.read_at is None or time.monotonic() - self.reader.read_at > READ_SECONDS_MAX:
+            return False, "the ledger has not been read lately"
+        return True, f"counting {counted} partitions"
+
+    def metrics(self) -> bytes:
+        collector = LedgerCollector(self.reader.readings(), self._states) if self._fence is not None else None
+        return exposition(self.worker, collector)

@@ -1,0 +1,104 @@
+"""[pure] Reports as rows of text: what `rates`, `replay` and `settings` print for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from schemas.settings import PREFIX, Settings
+from streams.console import number, ratio
+
+Row = Sequence[str]
+RATES_HEADERS = ("stage", "users", "of", "rate", "target", "lost", "events", "value")
+
+
+def rates_rows(report: Mapping[str, Any]) -> Iterator[Row]:
+    """A FunnelReport: the stages in total, then under each value of `by`."""
+    yield from _rates_rows(report["stages"], report["overall"])
+    for value in report["values"]:
+        yield (f"{report['by']} = {value['value']}", *[""] * (len(RATES_HEADERS) - 1))
+        yield from _rates_rows(value["stages"], value["overall"], "  ")
+
+
+def rates_title(report: Mapping[str, Any]) -> str:
+    at = report["at"] or "no event yet"
+    marks = "".join(f", {mark}" for mark in ("stale", "incomplete") if report[mark])
+    lag = "" if not report["lag"] else f", {report['lag']:,} records behind"
+    return f"{report['title'] or report['name']}, last {report['window']} at {at}{marks}{lag}"
+
+
+def replay_headers(result: Mapping[str, Any]) -> Row:
+    windows = _windows(result)
+    return ("funnel, stage", "reached", *(f"{w} {what}" for w in windows for what in ("users", "rate")), "events", "value")
+
+
+def replay_rows(result: Mapping[str, Any]) -> Iterator[Row]:
+    """The object of `replay --json`: every funnel's stages, then those under each dimension value."""
+    windows = _windows(result)
+    empty = [""] * (3 + 2 * len(windows))
+    for name, funnel in result["funnels"].items():
+        yield (name, *empty)
+        yield from _replay_rows(funnel["stages"], windows, "  ")
+        for dimension, values in funnel.get("dimensions", {}).items():
+            for value, under in values.items():
+                yield (f"  {dimension} = {value}", *empty)
+                yield from _replay_rows(under["stages"], windows, "    ")
+
+
+def replay_summary(result: Mapping[str, Any]) -> str:
+    """The fates on one line."""
+    rejected = result["rejected"]
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejected.items())
+    fates = ", ".join(f"{result[fate]:,} {fate}" for fate in ("applied", "filtered", "late", "duplicate"))
+    bad = f"{sum(rejected.values()):,} rejected{f' ({reasons})' if reasons else ''}"
+    return f"{result['consumed']:,} records: {fates}, {bad}; watermark {result['watermark'] or 'none'}"
+
+
+def setting_now(settings: Settings, variable: str) -> str:
+    """The current value of a variable, without what is secret in it."""
+    found: Any = settings
+    for name in variable.removeprefix(PREFIX).lower().split("__"):
+        found = getattr(found, name)
+    return _masked(found.get_secret_value()) if isinstance(found, SecretStr) else str(found)
+
+
+def _masked(url: str) -> str:
+    """An address without user, password and query."""
+    parts = urlsplit(url)
+    secret, _, host = parts.netloc.rpartition("@")
+    return f"{parts.scheme}://{'***@' if secret else ''}{host}{parts.path}{'?***' if parts.query else ''}"
+
+
+def _rates_rows(stages: Sequence[Mapping[str, Any]], overall: Mapping[str, Any], indent: str = "") -> Iterator[Row]:
+    for stage in stages:
+        step = stage["step"]
+        yield (
+            f"{indent}{stage['name']}",
+            number(stage["users"]),
+            number(step["denominator"]) if step else "",
+            ratio(step["rate"]) if step else "",
+            ratio(stage["target"]) if stage["target"] is not None else "",
+            number(stage["lost"]) if step else "",
+            number(stage["events"]),
+            number(stage["value"]) if stage["value"] else "",
+        )
+    yield (f"{indent}overall", number(overall["numerator"]), number(overall["denominator"]), ratio(overall["rate"]), *[""] * 4)
+
+
+def _windows(result: Mapping[str, Any]) -> list[str]:
+    """The windows of all funnels, in order of first mention."""
+    stages = (stage for funnel in result["funnels"].values() for stage in funnel["stages"])
+    return list(dict.fromkeys(window for stage in stages for window in stage["windows"]))
+
+
+def _replay_rows(stages: Sequence[Mapping[str, Any]], windows: Sequence[str], indent: str) -> Iterator[Row]:
+    for stage in stages:
+        cells: list[str] = []
+        for window in windows:
+            held = stage["windows"].get(window)
+            cells += [number(held["users"]), ratio(held["rate"])] if held else ["", ""]
+        value = number(stage["value"]) if stage["value"] else ""
+        yield (f"{indent}{stage['name']}", number(stage["reached"]), *cells, number(stage["events"]), value)

@@ -1,0 +1,1 @@
+"""The HTTP side: API, probes, metrics, and the page."""

@@ -149,6 +149,7 @@ def run_worker(config: Config, settings: Settings) -> int:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = app.Worker(loglevel="warn", quiet=True, redirect_stdouts=False, loop=loop)
+    worker.spinner = None  # escape codes have no place in a service's output
     structlog.get_logger().info("starting", brokers=settings.kafka.brokers, group=settings.kafka.group, port=settings.web.port)
     try:
         worker.execute_from_commandline()

@@ -27,7 +27,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    no_args_is_help=True,
     help="A real-time streaming funnel monitor: events in Kafka, exact counts in Redis, rates, and an alert when a stage leaks.",
 )
 
@@ -169,11 +168,11 @@ def rates(
     """Live rates from a running service."""
     from schemas.settings import load_settings
     from streams import tables
+    from streams.client import Client, address
     from streams.console import print_table
-    from streams.service import Service, address
 
-    with Service(url or address(load_settings().web)) as service:
-        report = service.funnel(funnel, window, by)
+    with Client(url or address(load_settings().web)) as client:
+        report = client.funnel(funnel, window, by)
     if json_:
         print(json.dumps(report, ensure_ascii=False))
     else:
@@ -200,7 +199,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code."""
     try:
-        code = app(args=arguments, prog_name="funnelwatch", standalone_mode=False)
+        code = app(args=arguments or ["--help"], prog_name="funnelwatch", standalone_mode=False)
     except typer.TyperException as error:
         return _complain(" ".join(error.format_message().split()), error.exit_code)
     except UsageError as error:

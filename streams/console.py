@@ -6,8 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 REFRESH_SECONDS = 0.1
+NUMERIC = frozenset("0123456789,.%–-")
+
+Row = Sequence[str]
 
 
 @contextmanager
@@ -33,8 +40,8 @@ def progress_bar(label: str, total: int) -> Iterator[Callable[[Callable[[], int]
         yield advance
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """A table on stdout: the first column to the left, numbers to the right."""
+def print_table(headers: Row, rows: Sequence[Row], title: str = "") -> None:
+    """A table on stdout; columns of numbers stand to the right."""
     if sys.stdout.isatty():
         from rich.console import Console
 
@@ -42,20 +49,23 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: st
         return
     if title:
         print(title)
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    for row in (headers, *rows):
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        print("  ".join(cells).rstrip())
+    columns = [
+        [cell.rjust(width) if right else cell.ljust(width) for cell in column]
+        for column, right in zip(zip(headers, *rows, strict=True), _numeric(rows), strict=True)
+        for width in (max(map(len, column)),)
+    ]
+    for row in zip(*columns, strict=True):
+        print("  ".join(row).rstrip())
 
 
-def rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> object:
+def rich_table(headers: Row, rows: Sequence[Row], title: str = "") -> Table:
     """The same as something rich can draw."""
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=escape(title) or None, title_justify="left")
-    for place, header in enumerate(headers):
-        table.add_column(escape(header), justify="right" if place else "left")
+    for header, right in zip(headers, _numeric(rows), strict=True):
+        table.add_column(escape(header), justify="right" if right else "left")
     for row in rows:
         table.add_row(*map(escape, row))
     return table
@@ -67,4 +77,10 @@ def ratio(rate: float | None) -> str:
 
 
 def number(amount: float) -> str:
+    """A count or a sum, with thousands apart."""
     return f"{amount:,.2f}".removesuffix(".00")
+
+
+def _numeric(rows: Sequence[Row]) -> list[bool]:
+    """Which columns hold numbers and nothing else."""
+    return [all(not cell or set(cell) <= NUMERIC for cell in column) for column in zip(*rows, strict=True)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from schemas.event import Batch, Rejected
-from streams.journeys import State, fold, wanted
+from streams.journeys import Reached, State, fold, wanted
 from streams.ledger.contract import Write
 from streams.plan import Plan, Registry
 from streams.tally import tally
@@ -72,10 +72,10 @@ class ShardCount:
             if packed is not None and entity not in self.states:
                 self.states[entity] = self.plan.adopt(decode_state(packed))
 
-    def fold(self, pending: Pending) -> Counted:
-        """Fold a chunk whose needs were met."""
+    def fold(self, pending: Pending, trace: list[Reached] | None = None) -> Counted:
+        """Fold a chunk whose needs were met; every reach is added to `trace` where one is given."""
         prepared = self.plan.prepare(pending.batch)
-        result = fold(self.plan, pending.batch, prepared, self.states)
+        result = fold(self.plan, pending.batch, prepared, self.states, trace)
         rejected = pending.batch.rejected + _places_to_indexes(pending.batch, prepared.bad)
         deltas = tally(self.plan, result, self.watermark_us, Counter(r.reason for r in rejected))
         self.watermark_us = deltas.watermark_us

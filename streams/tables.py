@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from schemas.settings import PREFIX, Settings
-from streams.console import number, ratio
+from streams.console import Row, number, ratio
 
-Row = Sequence[str]
 RATES_HEADERS = ("stage", "users", "of", "rate", "target", "lost", "events", "value")
 
 

@@ -13,6 +13,7 @@ import re
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.parts.kafka import Kafka
 from tests.parts.redis import RedisServer
 
 REQUIRE_ALL = os.environ.get("FUNNELWATCH_REQUIRE_ALL") == "1"
+Report: TypeAlias = pytest.TestReport | pytest.CollectReport
 NAME_LENGTH_MAX = 40  # of a ledger's key prefix
 
 
@@ -53,12 +55,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
-        report.outcome = "failed"
-        report.longrepr = f"every test is required to run, but this one: {skip_reason(report)}"
-    return report
+def pytest_runtest_makereport() -> Generator[None, Report, Report]:
+    return refuse_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Report, Report]:
+    return refuse_skip((yield))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -72,7 +75,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
             terminalreporter.write_line(f"{report.nodeid}: {skip_reason(report)}")
 
 
-def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+def refuse_skip(report: Report) -> Report:
+    """Let a skip count as a failure where every test must run."""
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.longrepr = f"skipped, though FUNNELWATCH_REQUIRE_ALL=1: {skip_reason(report)}"
+        report.outcome = "failed"
+    return report
+
+
+def skip_reason(report: Report) -> str:
     where_and_why = report.longrepr
     reason = where_and_why[2] if isinstance(where_and_why, tuple) else str(where_and_why)
     return reason.removeprefix("Skipped: ")

@@ -69,11 +69,20 @@ class Counts:
     def __init__(self) -> None:
         self._cells: list[tuple[int, int, int, str | None, str | None]] = []
 
-    def add(self, at_us: int, checkout: int, pay: int, dimension: str | None = None, value: str | None = None) -> Counts:
+    def add(
+        self, at_us: int, checkout: int, pay: int, dimension: str | None = None, value: str | None = None
+    ) -> Counts:
         self._cells += [(at_us, 1, checkout, dimension, value), (at_us, 2, pay, dimension, value)]
         return self
 
-    def users(self, stage: int, window_seconds: int, at_us: int, dimension: str | None = None, value: str | None = None) -> int:
+    def users(
+        self,
+        stage: int,
+        window_seconds: int,
+        at_us: int,
+        dimension: str | None = None,
+        value: str | None = None,
+    ) -> int:
         width_us = bucket_seconds(window_seconds) * MICROS
         first_us = at_us // width_us * width_us + width_us - window_seconds * MICROS
         wanted = (stage, dimension, value)
@@ -83,7 +92,9 @@ class Counts:
         return tuple({v for *_, d, v in self._cells if d == dimension and v is not None})
 
 
-def notification(status: str = "firing", value: str | None = None, incident_us: int = NIGHT_US) -> Notification:
+def notification(
+    status: str = "firing", value: str | None = None, incident_us: int = NIGHT_US
+) -> Notification:
     """What is said of the example rule when 100 of 812 pay, or 380 of 800 again 16 minutes later."""
     setup = config({"by": ["device"]})
     if status == "firing":

@@ -51,7 +51,7 @@ def program(*names: str, package: str) -> Path:
     """The first of `names` on the PATH, from Debian's `package` if there is none yet."""
     found = _on_path(names)
     if found is None:
-        _apt_install(package, f"no {' or '.join(names)} is installed")
+        _apt_install(package, f"{' or '.join(names)} is not installed")
         found = _on_path(names)
     if found is None:
         raise Unavailable(f"the Debian package {package} brought no program {' or '.join(names)}")
@@ -99,7 +99,7 @@ def _check_java(java: Path) -> None:
 
 def _apt_install(package: str, why: str) -> None:
     if not shutil.which("apt-get"):
-        raise Unavailable(f"{why}, and this system has no apt-get to fetch Debian's {package} with")
+        raise Unavailable(f"{why}, and there is no apt-get to fetch Debian's {package}")
     if os.geteuid() != 0:
         raise Unavailable(f"{why}; as root: apt-get install {package}")
     failed = f"{why}, and apt-get cannot install {package}"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pytest
 
 from alerting.evaluator import Evaluator
@@ -35,10 +32,9 @@ class Bench:
     def restart(self) -> None:
         self.evaluator = Evaluator(self.setup, self.store)
 
-    async def tick(self, at: float, fence: int = 7, **sources: Any) -> list[str]:
+    async def tick(self, at: float, fence: int = 7, stale: bool = False) -> list[str]:
         """What was told, as `firing` or `firing device=ios`."""
-        at_us: Mapping[str, int | None] = sources.get("at", {"web": NIGHT_US + int(at * S)})
-        told = await self.evaluator.tick(fence, {"purchase": self.counts}, at_us, sources.get("stale", {}))
+        told = await self.evaluator.tick(fence, {"purchase": self.counts}, {"web": NIGHT_US + int(at * S)}, {"web": stale})
         return [_shown(t) for t in told]
 
     async def at(self, alert: AlertKey = TOTAL) -> int | None:
@@ -158,14 +154,14 @@ async def test_nothing_resolves_while_the_source_is_stale() -> None:
     bench = Bench(config({"for": "0s"}), bad())
     assert await bench.tick(0) == ["firing"]
     bench.counts.add(NIGHT_US + S, 400, 390)
-    assert await bench.tick(10, stale={"web": True}) == []
+    assert await bench.tick(10, stale=True) == []
     assert await bench.tick(10) == ["resolved"]
 
 
 @pytest.mark.parametrize("at", [{}, {"web": None}])
-async def test_a_source_without_a_time_is_not_evaluated(at: dict[str, None]) -> None:
+async def test_a_source_without_a_time_is_not_evaluated(at: dict[str, int | None]) -> None:
     bench = Bench(config({}), bad())
-    assert await bench.tick(0, at=at) == []
+    assert await bench.evaluator.tick(7, {"purchase": bench.counts}, at, {}) == []
     assert await bench.store.states() == {}
 
 

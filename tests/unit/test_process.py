@@ -149,7 +149,8 @@ def test_a_paused_process_does_not_answer_until_it_is_resumed(echo: Echo) -> Non
 
 
 def test_a_paused_process_stops_in_order() -> None:
-    with Echo() as echo:
+    # Without a handler the kernel would end even a frozen process at once.
+    with Echo("signal.signal(signal.SIGTERM, lambda *_: sys.exit())") as echo:
         echo.pause()
         begun = time.monotonic()
         echo.stop()
@@ -179,11 +180,20 @@ def test_a_process_that_never_answers_is_given_up_and_gone(tmp_path: Path) -> No
     note = tmp_path / "pid"
     stuck = f"open({str(note)!r}, 'w').write(str(os.getpid())); print('thinking', flush=True); time.sleep(60)"
     slow = Slow(stuck)
-    failure = failure_of(slow)
-    assert failure.what == f"did not answer on {slow.address} within 1 s"
-    assert failure.log == "thinking"
-    wait_until_gone(int(note.read_text()))
-    assert not slow.folder.exists()
+    try:
+        with pytest.raises(ProcessFailed) as caught:
+            slow.start()
+        assert caught.value.what == f"did not answer on {slow.address} within 1 s"
+        assert caught.value.log == "thinking"
+        assert not is_alive(int(note.read_text()))
+    finally:
+        slow.close()
+
+
+def test_a_process_that_cannot_start_leaves_no_folder() -> None:
+    echo = Echo("sys.exit(1)")
+    failure_of(echo)
+    assert not echo.folder.exists()
 
 
 def test_a_program_that_does_not_exist_is_named_in_the_error() -> None:
@@ -250,6 +260,12 @@ def test_a_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     pid, folder = run_parent("os.kill(os.getpid(), signal.SIGKILL)")
     wait_until_gone(pid)
     folder.rename(tmp_path / "left-by-the-killed-parent")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
+def test_a_process_whose_parent_is_already_gone_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.process.os.getpid", lambda: 2**30)
+    assert failure_of(Echo()).log == "the parent ended before this process began"
 
 
 def test_a_process_ends_with_a_parent_that_forgot_it() -> None:

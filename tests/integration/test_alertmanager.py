@@ -1,0 +1,131 @@
+"""One alert end to end: counts, a lease and the store in Valkey, a real Alertmanager, and who it notifies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from alerting.channels import build
+from alerting.delivery import Delivery
+from alerting.evaluator import Evaluator
+from alerting.store import RedisAlertStore
+from schemas.config import Config
+from schemas.duration import MICROS
+from streams.embedded import Valkey
+from streams.lease import Lease
+from tests.parts.alertmanager import Alertmanager
+from tests.parts.alerts import NIGHT_US, Counts, config, until
+from tests.parts.receiver import Receiver
+
+pytestmark = pytest.mark.asyncio
+
+ROUTES = """
+route: {{receiver: phone, group_by: ['...'], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}}
+receivers: [{{name: phone, webhook_configs: [{{url: '{url}', send_resolved: true}}]}}]
+"""
+
+
+@pytest_asyncio.fixture
+async def phone() -> AsyncIterator[Receiver]:
+    """Whoever the Alertmanager notifies."""
+    async with Receiver().running() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def alertmanager(alertmanager_binary: Path, phone: Receiver) -> Iterator[Alertmanager]:
+    with Alertmanager(alertmanager_binary, ROUTES.format(url=phone.url)) as started:
+        yield started
+
+
+class Worker:
+    """What a worker does about alerts, on one set of counts."""
+
+    def __init__(self, client: Redis, prefix: str, setup: Config, counts: Counts) -> None:
+        self.store = RedisAlertStore(client, prefix)
+        self.outcomes: list[tuple[str, str]] = []
+        self._lease = Lease(client, prefix, 60, "worker")
+        self._evaluator = Evaluator(setup, self.store, "https://funnels.example")
+        senders = {name: build(name, channel) for name, channel in setup.channels.items()}
+        self._delivery = Delivery(setup, self.store, senders, lambda *outcome: self.outcomes.append(outcome))
+        self._counts = counts
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Worker]:
+        task = asyncio.create_task(self._delivery.run(lambda: True, every_seconds=0.02))
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await self._delivery.close()
+
+    async def tick(self, seconds: int) -> list[str]:
+        fence = await self._lease.hold()
+        assert fence is not None
+        at = {"web": NIGHT_US + seconds * MICROS}
+        return [t.state for t in await self._evaluator.tick(fence, {"purchase": self._counts}, at, {"web": False})]
+
+
+def alerts_of(phone: Receiver, status: str) -> list[Any]:
+    return [alert for request in phone.requests for alert in request.body["alerts"] if alert["status"] == status]
+
+
+async def test_an_alertmanager_hears_of_an_incident_and_of_its_end_across_a_restart_of_ours(
+    alertmanager: Alertmanager, phone: Receiver, valkey: Valkey, unique_name: str
+) -> None:
+    setup = config({}, channels={"oncall": {"type": "alertmanager", "url": alertmanager.url, "resend": "1s"}})
+    counts = Counts().add(NIGHT_US - MICROS, 812, 100)
+    async with Redis.from_url(valkey.url) as client:
+        async with Worker(client, unique_name, setup, counts).running() as worker:
+            assert [await worker.tick(s) for s in (0, 10, 20)] == [["pending"], [], ["firing"]]
+            await until(lambda: len(alerts_of(phone, "firing")) == 1)
+            (held,) = alertmanager.alerts()
+            assert held["labels"]["alertname"] == "CheckoutToPayLow"
+            assert held["annotations"]["summary"] == "Browse to order: checkout → pay at 12.3%, under 40%"
+            assert held["generatorURL"] == "https://funnels.example/?funnel=purchase&window=5m"
+            assert held["startsAt"].startswith("2026-01-02T03:04:30")
+        async with Worker(client, unique_name, setup, counts).running() as worker:
+            assert await worker.tick(25) == []
+            # Resent before its end, the alert outlives what its first post said.
+            await until(lambda: [a["endsAt"] > held["endsAt"] for a in alertmanager.alerts()] == [True])
+            counts.add(NIGHT_US + 26 * MICROS, 800, 790)
+            assert await worker.tick(30) == ["resolved"]
+            await until(lambda: len(alerts_of(phone, "resolved")) == 1)
+            await until(lambda: alertmanager.alerts() == [])
+            assert await worker.store.outbox() == []
+    assert len(alerts_of(phone, "firing")) == 1
+    (resolved,) = alerts_of(phone, "resolved")
+    assert resolved["annotations"]["summary"] == "Browse to order: checkout → pay back at 55.2% (resolved)"
+
+
+async def test_an_alert_of_a_monitor_that_is_gone_for_good_ends_by_itself(
+    alertmanager: Alertmanager, phone: Receiver, valkey: Valkey, unique_name: str
+) -> None:
+    setup = config({"for": "0s"}, channels={"oncall": {"type": "alertmanager", "url": alertmanager.url, "resend": "1s"}})
+    async with Redis.from_url(valkey.url) as client:
+        async with Worker(client, unique_name, setup, Counts().add(NIGHT_US - MICROS, 812, 100)).running() as worker:
+            assert await worker.tick(0) == ["firing"]
+            await until(lambda: len(alerts_of(phone, "firing")) == 1)
+        await until(lambda: len(alerts_of(phone, "resolved")) == 1)
+
+
+async def test_a_notification_waits_for_an_alertmanager_that_is_down(
+    alertmanager: Alertmanager, phone: Receiver, valkey: Valkey, unique_name: str
+) -> None:
+    setup = config({"for": "0s"}, channels={"oncall": {"type": "alertmanager", "url": alertmanager.url}})
+    alertmanager.stop()
+    async with Redis.from_url(valkey.url) as client:
+        async with Worker(client, unique_name, setup, Counts().add(NIGHT_US - MICROS, 812, 100)).running() as worker:
+            assert await worker.tick(0) == ["firing"]
+            await until(lambda: ("oncall", "retried") in worker.outcomes)
+            alertmanager.start()
+            await until(lambda: len(alerts_of(phone, "firing")) == 1)
+            await until(lambda: ("oncall", "delivered") in worker.outcomes)

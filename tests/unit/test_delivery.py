@@ -1,0 +1,352 @@
+"""How the outbox empties: in order, at each channel's pace, with patience."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from alerting.channels import Sender, build
+from alerting.contract import Commit
+from alerting.delivery import Delivery
+from alerting.lifecycle import AlertKey, RuleState
+from alerting.memory_store import MemoryAlertStore
+from alerting.message import Notification
+from alerting.outbox import ATTEMPTS_MAX, BACKOFF_SECONDS_MAX, OutboxEntry, backoff_seconds, threads
+from schemas.duration import MICROS
+from schemas.errors import DeliveryError, DeliveryRefused, StoreUnavailable
+from tests.parts.alerts import NIGHT_US, config, notification, until
+from tests.parts.receiver import Receiver
+
+pytestmark = pytest.mark.asyncio
+S = MICROS
+
+
+class Recorder:
+    """A channel that notes what it is sent, and fails as it is told: each item of `answers` is raised once, or awaited."""
+
+    def __init__(self, *answers: DeliveryError | asyncio.Event | None, resend_seconds: int | None = None) -> None:
+        self.resend_seconds = resend_seconds
+        self.sent: list[Notification] = []
+        self.closed = False
+        self._answers = list(answers)
+
+    async def send(self, notification: Notification) -> None:
+        self.sent.append(notification)
+        answer = self._answers.pop(0) if self._answers else None
+        if isinstance(answer, asyncio.Event):
+            await answer.wait()
+        elif answer is not None:
+            raise answer
+
+    async def close(self) -> None:
+        self.closed = True
+
+    @property
+    def keys(self) -> list[str]:
+        return [notification.key for notification in self.sent]
+
+
+class Desk:
+    """A delivery over a store in memory, with a clock that is set by hand."""
+
+    def __init__(self, senders: dict[str, Any]) -> None:
+        self.store = MemoryAlertStore()
+        self.outcomes: list[tuple[str, str]] = []
+        self.now = 1000.0
+        self._senders: dict[str, Sender] = senders
+        self.restart()
+
+    def restart(self) -> None:
+        setup = config({"notify": ["oncall"]})
+        self.delivery = Delivery(setup, self.store, self._senders, self._note, clock=lambda: self.now)
+
+    def _note(self, channel: str, outcome: str) -> None:
+        self.outcomes.append((channel, outcome))
+
+    async def put(self, *notifications: Notification, channel: str = "oncall") -> None:
+        entries = tuple(OutboxEntry(channel=channel, notification=n) for n in notifications)
+        await self.store.commit(0, Commit(entries=entries))
+
+    async def fire(self, state: str = "firing") -> None:
+        alert = {AlertKey("CheckoutToPayLow"): RuleState(state, NIGHT_US, NIGHT_US, None, NIGHT_US, NIGHT_US)}  # type: ignore[arg-type]  # a literal
+        await self.store.commit(0, Commit(alert))
+
+    async def rounds(self, *outcomes: tuple[str, str]) -> None:
+        """Go on until exactly these outcomes were noted, one more round included."""
+
+        async def noted() -> bool:
+            await self.delivery.round()
+            return len(self.outcomes) >= len(outcomes)
+
+        await until(noted)
+        await self.settle()
+        assert self.outcomes == list(outcomes)
+
+    async def settle(self) -> None:
+        """Let everything that can be sent now be sent."""
+        for _ in range(3):
+            await self.delivery.round()
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    async def waiting(self) -> int:
+        return len(await self.store.outbox())
+
+
+DELIVERED, RETRIED, REFUSED = (("oncall", outcome) for outcome in ("delivered", "retried", "refused"))
+
+
+def oops() -> DeliveryError:
+    return DeliveryError("oncall", "HTTP 500")
+
+
+async def test_what_is_delivered_leaves_the_outbox_and_is_not_sent_again() -> None:
+    desk = Desk({"oncall": (channel := Recorder())})
+    await desk.put(notification())
+    await desk.rounds(DELIVERED)
+    assert await desk.waiting() == 0
+    assert channel.keys == [notification().key]
+
+
+async def test_what_fails_is_tried_again_under_the_same_key_but_not_before_its_time() -> None:
+    desk = Desk({"oncall": (channel := Recorder(oops()))})
+    await desk.put(notification())
+    await desk.rounds(RETRIED)
+    assert len(channel.sent) == 1
+    desk.now += 1.0
+    await desk.rounds(RETRIED, DELIVERED)
+    assert channel.keys == [notification().key] * 2
+    assert await desk.waiting() == 0
+
+
+async def test_tries_outlive_a_restart() -> None:
+    desk = Desk({"oncall": Recorder(oops(), oops())})
+    await desk.put(notification())
+    await desk.rounds(RETRIED)
+    desk.restart()
+    desk.now += 1.0
+    await desk.rounds(RETRIED, RETRIED)
+    (entry,) = await desk.store.outbox()
+    assert entry.attempts == 2
+    assert entry.due >= desk.now + 1.0
+
+
+async def test_what_is_refused_is_dropped_with_a_line_that_says_what_where_and_why() -> None:
+    desk = Desk({"oncall": Recorder(DeliveryRefused("oncall", "HTTP 400"))})
+    await desk.put(notification())
+    with capture_logs() as lines:
+        await desk.rounds(REFUSED)
+    assert await desk.waiting() == 0
+    (line,) = lines
+    assert line == {
+        "event": "notification dropped",
+        "log_level": "error",
+        "channel": "oncall",
+        "status": "firing",
+        "key": notification().key,
+        "error": "channel 'oncall': HTTP 400",
+    }
+
+
+async def test_after_a_day_of_tries_it_is_dropped() -> None:
+    desk = Desk({"oncall": Recorder(oops())})
+    entry = OutboxEntry(channel="oncall", notification=notification(), attempts=ATTEMPTS_MAX - 1)
+    await desk.store.commit(0, Commit(entries=(entry,)))
+    await desk.rounds(REFUSED)
+    assert await desk.waiting() == 0
+
+
+async def test_the_end_of_an_incident_is_never_told_before_its_beginning() -> None:
+    desk = Desk({"oncall": (channel := Recorder(oops()))})
+    await desk.put(notification("resolved"), notification())
+    await desk.rounds(RETRIED)
+    assert channel.keys == [notification().key]
+    desk.now += 1.0
+    await desk.rounds(RETRIED, DELIVERED, DELIVERED)
+    assert channel.keys == [notification().key, notification().key, notification("resolved").key]
+
+
+async def test_one_alert_that_fails_does_not_hold_up_another() -> None:
+    desk = Desk({"oncall": Recorder(oops())})
+    await desk.put(notification(value="ios"), notification(value="web"))
+    await desk.rounds(RETRIED, DELIVERED)
+    (entry,) = await desk.store.outbox()
+    assert entry.notification.alert.value == "ios"
+
+
+async def test_a_channel_that_hangs_holds_up_no_other_and_gets_nothing_twice() -> None:
+    release = asyncio.Event()
+    slow, quick = Recorder(release), Recorder()
+    desk = Desk({"slow": slow, "oncall": quick})
+    await desk.put(notification(), channel="slow")
+    await desk.put(notification())
+    await desk.rounds(DELIVERED)
+    await desk.put(notification("resolved"))
+    await desk.rounds(DELIVERED, DELIVERED)
+    assert len(slow.sent) == 1
+    release.set()
+    await desk.rounds(DELIVERED, DELIVERED, ("slow", "delivered"))
+    assert len(slow.sent) == 1
+
+
+async def test_a_channel_is_sent_a_few_at_once_and_no_more() -> None:
+    release = asyncio.Event()
+    channel = Recorder(*[release] * 20)
+    desk = Desk({"oncall": channel})
+    await desk.put(*(notification(value=str(n)) for n in range(20)))
+    await desk.settle()
+    assert len(channel.sent) == 4
+    release.set()
+    await desk.rounds(*[DELIVERED] * 20)
+
+
+async def test_what_waits_for_a_channel_that_is_gone_from_the_config_is_dropped() -> None:
+    desk = Desk({"oncall": Recorder()})
+    await desk.put(notification(), channel="pager")
+    await desk.rounds(("pager", "refused"))
+    assert await desk.waiting() == 0
+
+
+async def test_a_firing_alert_is_said_again_every_resend_until_it_is_over() -> None:
+    desk = Desk({"oncall": (channel := Recorder(resend_seconds=60))})
+    await desk.fire()
+    await desk.rounds(DELIVERED)
+    desk.now += 59.9
+    await desk.rounds(DELIVERED)
+    desk.now += 0.1
+    await desk.rounds(DELIVERED, DELIVERED)
+    assert {n.status for n in channel.sent} == {"firing"}
+    await desk.fire("inactive")
+    desk.now += 60
+    await desk.rounds(DELIVERED, DELIVERED)
+
+
+async def test_after_a_restart_a_firing_alert_is_said_again_at_once() -> None:
+    desk = Desk({"oncall": Recorder(resend_seconds=60)})
+    await desk.fire()
+    await desk.rounds(DELIVERED)
+    desk.restart()
+    await desk.rounds(DELIVERED, DELIVERED)
+
+
+async def test_an_alert_with_news_in_the_outbox_is_not_said_again_beside_it() -> None:
+    desk = Desk({"oncall": (channel := Recorder(resend_seconds=60))})
+    await desk.fire()
+    await desk.put(notification("resolved"))
+    await desk.rounds(DELIVERED)
+    assert [n.status for n in channel.sent] == ["resolved"]
+
+
+async def test_a_channel_that_no_rule_notifies_hears_nothing_again() -> None:
+    desk = Desk({"oncall": Recorder(resend_seconds=60), "other": (other := Recorder(resend_seconds=60))})
+    await desk.fire()
+    await desk.rounds(DELIVERED)
+    assert other.sent == []
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(oops(), RETRIED), (DeliveryRefused("oncall", "HTTP 400"), REFUSED)])
+async def test_a_resend_that_fails_is_counted_and_comes_again_with_the_next(error: DeliveryError, outcome: tuple[str, str]) -> None:
+    desk = Desk({"oncall": Recorder(error, resend_seconds=60)})
+    await desk.fire()
+    await desk.rounds(outcome)
+    desk.now += 60
+    await desk.rounds(outcome, DELIVERED)
+
+
+async def test_a_sender_that_breaks_is_logged_and_its_entry_tried_again() -> None:
+    class Broken(Recorder):
+        async def send(self, notification: Notification) -> None:
+            await super().send(notification)
+            if len(self.sent) == 1:
+                raise ZeroDivisionError
+
+    desk = Desk({"oncall": Broken()})
+    await desk.put(notification())
+    with capture_logs() as lines:
+        await desk.rounds(DELIVERED)
+    assert [line["event"] for line in lines] == ["a channel's sends broke off, trying again"]
+
+
+async def test_closing_waits_for_what_is_under_way_and_starts_nothing_else() -> None:
+    release = asyncio.Event()
+    channel = Recorder(*[release] * 10)
+    desk = Desk({"oncall": channel})
+    await desk.put(*(notification(value=str(n)) for n in range(10)))
+    await desk.settle()
+    closing = asyncio.create_task(desk.delivery.close())
+    await asyncio.sleep(0)
+    release.set()
+    await closing
+    assert (len(channel.sent), await desk.waiting(), channel.closed) == (4, 6, True)
+
+
+async def test_closing_gives_up_on_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alerting.delivery.GRACE_SECONDS", 0.05)
+    desk = Desk({"oncall": Recorder(asyncio.Event())})
+    await desk.put(notification())
+    await desk.settle()
+    await desk.delivery.close()
+    assert await desk.waiting() == 1
+
+
+@asynccontextmanager
+async def running(desk: Desk, leads: list[bool]) -> AsyncIterator[None]:
+    task = asyncio.create_task(desk.delivery.run(lambda: leads[0], every_seconds=0.005))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await desk.delivery.close()
+
+
+async def test_it_runs_while_this_process_leads_and_survives_a_store_that_fails() -> None:
+    desk = Desk({"oncall": Recorder()})
+    asked: list[int] = []
+    real = desk.store.outbox
+
+    async def once_unavailable() -> list[OutboxEntry]:
+        asked.append(1)
+        if len(asked) == 1:
+            raise StoreUnavailable("no answer")
+        return await real()
+
+    desk.store.outbox = once_unavailable  # type: ignore[method-assign]  # the store fails once
+    await desk.put(notification())
+    leads = [False]
+    async with running(desk, leads):
+        await asyncio.sleep(0.02)
+        assert asked == []
+        leads[0] = True
+        await until(lambda: desk.outcomes == [DELIVERED])
+
+
+async def test_over_http_500_then_200_is_one_notification_under_one_key() -> None:
+    async with Receiver(500).running() as receiver:
+        hook = config(channels={"oncall": {"type": "webhook", "url": receiver.url}}).channels["oncall"]
+        desk = Desk({"oncall": build("oncall", hook)})
+        await desk.put(notification())
+        await desk.rounds(RETRIED)
+        desk.now += 1.0
+        await desk.rounds(RETRIED, DELIVERED)
+        assert {request.headers["idempotency-key"] for request in receiver.requests} == {notification().key}
+        await desk.delivery.close()
+
+
+@pytest.mark.parametrize("luck", [0.0, 0.999])
+async def test_tries_come_ever_more_seldom_but_at_least_once_a_minute(luck: float) -> None:
+    pauses = [backoff_seconds(attempts, luck) for attempts in (0, 1, 2, 3, 10, ATTEMPTS_MAX)]
+    assert pauses == sorted(pauses)
+    assert 0.5 <= pauses[0] <= 1.0
+    assert BACKOFF_SECONDS_MAX / 2 <= pauses[-1] <= BACKOFF_SECONDS_MAX
+
+
+async def test_the_oldest_news_go_first_and_only_those_of_the_channel() -> None:
+    later = notification(value="web", incident_us=NIGHT_US + 60 * S)
+    entries = [OutboxEntry(channel=c, notification=n) for c in ("oncall", "chat") for n in (later, notification(value="ios"))]
+    assert [[e.notification.alert.value for e in thread] for thread in threads(entries, "chat", 0.0)] == [["ios"], ["web"]]

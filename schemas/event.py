@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from operator import attrgetter
+from typing import Any, cast
 
 import msgspec
 
@@ -23,6 +24,7 @@ SECONDS_MAX = 100_000_000_000  # from here on a number is milliseconds
 MILLIS_MAX = 100_000_000_000_000
 ENTITY_LENGTH_MAX = 512
 NAME_LENGTH_MAX = 512
+SHORT = 512  # a record of this many bytes cannot hold a field that is too long
 
 REASONS = {
     "null_value": "the record has no value",
@@ -95,12 +97,33 @@ class EventDecoder:
         types = {name: FIELD_TYPES.get(name, Any) for name in wanted}
         self._tree = _struct({name: (parts, types[name]) for name, parts in wanted.items()})
         self._decode = msgspec.json.Decoder(self._tree.type).decode
+        self._wanted = wanted
         self._get = {name: self._tree.getter(parts) for name, parts in wanted.items()}
-        self._flat = all(len(wanted[name]) == 1 for name in FIELD_TYPES)
+        direct = {name: self._tree.attribute(parts) for name, parts in wanted.items()}
+        self._fast = {name: attrgetter(path) for name, path in direct.items() if path is not None}
+        self._common = self._columns("event", "timestamp", "user_id", "event_id")
 
     def getter(self, path: str) -> Getter:
         """A function from a decoded record to the raw value at `path` (None when absent)."""
         return self._get[path]
+
+    def column(self, path: str, records: Sequence[Any]) -> list[Any]:
+        """The raw values at `path` of many records."""
+        fast = self._fast.get(path)
+        if fast is not None:
+            try:
+                return list(map(fast, records))
+            except AttributeError:  # a null on the way
+                pass
+        return list(map(self._get[path], records))
+
+    def _columns(self, *names: str) -> Getter:
+        """All of these fields of a record at once."""
+        fast = [self._tree.attribute(self._wanted[name]) for name in names]
+        if all(path is not None and "." not in path for path in fast):
+            return cast(Getter, attrgetter(*cast(list[str], fast)))
+        getters = [self._get[name] for name in names]
+        return lambda record: tuple(get(record) for get in getters)
 
     def decode(self, values: Sequence[bytes | None], keys: Sequence[bytes | None], now_us: int, max_skew_us: int) -> Batch:
         """Decode a chunk; records that cannot be events are in `rejected`, in order of the chunk."""
@@ -112,32 +135,33 @@ class EventDecoder:
         return batch
 
     def _decode_all(self, values: Sequence[Any], keys: Sequence[bytes | None], limit_us: int) -> Batch:
-        if max(map(len, values), default=0) > self._bytes_max:
+        longest = max(map(len, values), default=0)
+        if longest > self._bytes_max:
             raise Reject("too_large")
         records = list(map(self._decode, values))
-        if self._flat:
-            names = [r.event for r in records]
-            stamps = [r.timestamp for r in records]
-            entities = [r.anonymous_id if r.user_id is None or r.user_id == "" else r.user_id for r in records]
-            ids = [r.event_id or "" for r in records]
-        else:
-            get = self._get
-            names = list(map(get["event"], records))
-            stamps = list(map(get["timestamp"], records))
-            entities = [_first(get["user_id"](r), get["anonymous_id"](r)) for r in records]
-            ids = [get["event_id"](r) or "" for r in records]
+        if not records:
+            return Batch([], [], [], [], [], values)
+        names, stamps, users, ids = map(list, zip(*map(self._common, records)))
         # Whole milliseconds are what nearly every producer writes; anything else goes the careful way.
-        times = [t * 1000 if type(t) is int and SECONDS_MAX <= t < MILLIS_MAX else micros_of(t) for t in stamps]
-        if max(times, default=0) > limit_us:
+        if set(map(type, stamps)) == {int} and min(stamps) >= SECONDS_MAX and max(stamps) < MILLIS_MAX:
+            times = [t * 1000 for t in stamps]
+        else:
+            times = [micros_of(t) for t in stamps]
+        if max(times) > limit_us:
             raise Reject("future")
-        if not all(names) or max(map(len, names), default=0) > NAME_LENGTH_MAX:
+        if not all(names):
             raise Reject("no_event")
-        if not all(type(e) is str for e in entities):
-            entities = [entity_of(e) for e in entities]
-        if max(map(len, entities), default=0) > ENTITY_LENGTH_MAX:
+        if set(map(type, users)) == {str} and all(users):
+            entities = users
+        else:
+            anonymous = self._get["anonymous_id"]
+            entities = [entity_of(_first(user, anonymous(r))) for user, r in zip(users, records)]
+        if longest > SHORT and (max(map(len, entities)) > ENTITY_LENGTH_MAX or max(map(len, names)) > NAME_LENGTH_MAX):
             raise Reject("bad_type")
-        if self._check_keys and [e.encode() for e in entities] != list(keys):
+        if self._check_keys and list(map(str.encode, entities)) != keys:
             raise Reject("misrouted")
+        if None in ids:
+            ids = [found or "" for found in ids]
         return Batch(times, entities, names, ids, records, values)
 
     def _one_by_one(self, values: Sequence[bytes | None], keys: Sequence[bytes | None], limit_us: int) -> Batch:
@@ -274,6 +298,14 @@ class _Tree:
         self.type = type_
         self._attributes = attributes
         self._below = below
+
+    def attribute(self, parts: list[str]) -> str | None:
+        """The dotted attribute for a path, where structs lead all the way."""
+        head, rest = parts[0], parts[1:]
+        if not rest:
+            return self._attributes[head]
+        below = self._below[head].attribute(rest) if head in self._below else None
+        return None if below is None else f"{self._attributes[head]}.{below}"
 
     def getter(self, parts: list[str]) -> Getter:
         head, rest = parts[0], parts[1:]

@@ -81,7 +81,7 @@ class CountingAgent(Agent):
             records, upstream = _not_seen(records, partition.upstream)
         pending = work.decode(chunk.start, chunk.next, [r.value for r in records], [r.key for r in records], self._clock(), upstream)
         if pending.unknown:
-            self._plan.learn(await self._admitted(pending.unknown))
+            work.learn(pending, await self._admitted(pending.unknown))
         if pending.missing:
             work.hold(pending.missing, await self._ledger.states(partition.shard, pending.missing))
         if not self._current(partition, chunk):
@@ -115,7 +115,7 @@ class RekeyingAgent(Agent):
         bad = {r.index for r in batch.rejected}
         good = [r for i, r in enumerate(chunk.records) if i not in bad]
         outgoing = [self._rekeyed(entity, record) for entity, record in zip(batch.entities, good)]
-        fates = {}
+        fates: dict[str, int] = {}
         for r in batch.rejected:
             fates[f"rejected:{r.reason}"] = fates.get(f"rejected:{r.reason}", 0) + 1
         partition.next = chunk.next

@@ -120,9 +120,7 @@ def _add_agent(app: FunnelApp, topic: str, name: str, agent: Agent) -> None:
 
 
 def _add_tasks(app: FunnelApp, producer: AckedProducer) -> None:
-    @app.task
-    async def tick() -> None:
-        await app.service.run()
+    app.task(app.service.run)
 
     original = app.on_stop
 
@@ -132,7 +130,7 @@ def _add_tasks(app: FunnelApp, producer: AckedProducer) -> None:
         await producer.close()
         await app.service.close()
 
-    app.on_stop = on_stop  # type: ignore[method-assign]  # Faust has no hook that runs before the consumer stops
+    app.on_stop = on_stop  # Faust has no hook that runs before the consumer stops
 
 
 def run_worker(config: Config, settings: Settings) -> int:

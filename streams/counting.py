@@ -15,7 +15,7 @@ import msgspec
 from schemas.event import Batch, Rejected
 from streams.journeys import Reached, State, fold, wanted
 from streams.ledger.contract import Write
-from streams.plan import Plan, Registry
+from streams.plan import Plan, Prepared, Registry
 from streams.tally import tally
 
 encode_state = msgspec.msgpack.Encoder().encode
@@ -29,10 +29,15 @@ class Pending:
     start: int
     next: int
     batch: Batch
-    unknown: dict[Registry, set[str]]
+    prepared: Prepared
     missing: list[str]
     upstream: Mapping[int, int]
     records: int
+
+    @property
+    def unknown(self) -> Mapping[Registry, set[str]]:
+        """Dimension values that the registries must be asked about first."""
+        return self.prepared.unknown
 
 
 @dataclass
@@ -64,7 +69,12 @@ class ShardCount:
         """Decode a chunk and say what its fold needs."""
         batch = self.plan.decoder.decode(values, keys, now_us, self.plan.source.max_skew.micros)
         missing = [entity for entity in wanted(self.plan, batch) if entity not in self.states]
-        return Pending(start, following, batch, self.plan.unknown_values(batch), missing, upstream or {}, len(values))
+        return Pending(start, following, batch, self.plan.prepare(batch), missing, upstream or {}, len(values))
+
+    def learn(self, pending: Pending, admitted: Mapping[Registry, Mapping[str, bool]]) -> None:
+        """Take in what the registries said of `pending.unknown`."""
+        self.plan.learn(admitted)
+        pending.prepared = self.plan.prepare(pending.batch)
 
     def hold(self, entities: Sequence[str], stored: Sequence[bytes | None]) -> None:
         """Take stored states into memory; an entity without one is new."""
@@ -74,7 +84,7 @@ class ShardCount:
 
     def fold(self, pending: Pending, trace: list[Reached] | None = None) -> Counted:
         """Fold a chunk whose needs were met; every reach is added to `trace` where one is given."""
-        prepared = self.plan.prepare(pending.batch)
+        prepared = pending.prepared
         result = fold(self.plan, pending.batch, prepared, self.states, trace)
         rejected = pending.batch.rejected + _places_to_indexes(pending.batch, prepared.bad)
         deltas = tally(self.plan, result, self.watermark_us, Counter(r.reason for r in rejected))

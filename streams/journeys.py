@@ -1,19 +1,25 @@
 """[pure] One entity's way through the funnels: events in, reaches out.
 
-A state is a list: [newest event time, tail, definition, block, definition, block, ...]. The tail
-holds (event time, identity) of the events within the allowed lateness, for telling duplicates. A
-block has three cells a stage (`ordered` mode, semantics.md):
+A state is one flat list, for speed and for size:
+
+    newest event time, its identity, tail, then for each funnel: definition, number of cells, cells
+
+The tail (None when empty) is a list of (event time, identity) of the earlier events within the
+allowed lateness, for telling duplicates. A funnel has three cells a stage (`ordered` mode):
 
     start   event time of the first-stage event of the newest chain that got here
-    mark    the finest bucket of the latest reach (what the `users` family counts)
     values  the dimension values of that chain
+    mark    the finest bucket of the latest reach (what the `users` family counts)
 
 An event older than the entity's newest one is late.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from operator import lt
 from typing import Any
 
 from xxhash import xxh3_64_intdigest as digest
@@ -56,14 +62,13 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: dict[str, State],
     Every reach is added to `trace` where one is given.
     """
     out = Fold()
-    openings, amounts = prepared.openings, prepared.amounts
+    columns, amounts = prepared.columns, prepared.amounts
     skip = {bad.index for bad in prepared.bad}
     times, entities, names, ids, raws = batch.times, batch.entities, batch.names, batch.ids, batch.raws
     get_ops, get_state, new_state = plan.ops.get, states.get, plan.new_state
     lateness = plan.lateness_us
     touched, reaches, moved = out.touched, out.reaches, out.moved
-    filtered = late = duplicate = applied = 0
-    no_opening: dict[int, str] = {}
+    filtered = late = duplicate = 0
     for i in total_order(plan, batch, skip):
         ops = get_ops(names[i])
         if ops is None:
@@ -71,62 +76,63 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: dict[str, State],
             continue
         time = times[i]
         entity = entities[i]
+        own = ids[i]
+        identity = digest(own.encode(), ID_SEED) if own else digest(raws[i])
         state = get_state(entity)
         if state is None:
             state = states[entity] = new_state()
-        elif time < state[0]:
-            late += 1
-            continue
-        own = ids[i]
-        identity = digest(own.encode(), ID_SEED) if own else digest(raws[i])
-        tail = state[1]
-        if tail:
-            if identity in tail:
-                duplicate += 1
+        else:
+            newest = state[0]
+            if time < newest:
+                late += 1
                 continue
-            if state[0] < time - lateness:
-                tail.clear()
-            elif tail[0] < time - lateness or len(tail) >= 2 * TAIL_MAX:
-                _prune(tail, time - lateness)
-        tail.append(time)
-        tail.append(identity)
+            tail = state[2]
+            if newest >= time - lateness:
+                if identity == state[1] or (tail is not None and identity in tail[1::2]):
+                    duplicate += 1
+                    continue
+                state[2] = _longer(tail, newest, state[1], time - lateness)
+            elif tail is not None:
+                state[2] = None
         state[0] = time
-        applied += 1
+        state[1] = identity
         touched[entity] = state
         bucket = time // BUCKET_US
-        opened = openings.get(i, no_opening)
-        for slot, place, window, stage, first, valued in ops:
-            block = state[slot]
-            if first:
-                start = time
-                values = opened.get(stage >> 8, "")
-            else:
-                start = block[place - 3]
+        for at, before, window, stage, number, valued in ops:
+            if before:
+                start = state[before]
                 if start is None or time - start > window:
                     continue
-                values = block[place - 1]
-            before = block[place + 1]
-            if before is not None:
-                moved.append((stage, block[place + 2], before))
+                values = state[before + 1]
+            else:
+                start = time
+                column = columns[number]
+                values = "" if column is None else column[i]
+            mark = state[at + 2]
+            if mark is not None:
+                moved.append((stage, state[at + 1], mark))
             reach = (stage, values, bucket)
             reaches.append(reach)
             if trace is not None:
                 trace.append((entity, stage, time))
-            block[place] = start
-            block[place + 1] = bucket
-            block[place + 2] = values
+            state[at] = start
+            state[at + 1] = values
+            state[at + 2] = bucket
             if valued:
                 amount = amounts[i][stage]
                 if amount:
                     out.amounts.append((reach, amount))
-    out.applied, out.filtered, out.late, out.duplicate = applied, filtered, late, duplicate
+    out.filtered, out.late, out.duplicate = filtered, late, duplicate
+    out.applied = len(times) - len(skip) - filtered - late - duplicate
     out.watermark_us = max((t for i, t in enumerate(times) if i not in skip) if skip else times, default=-1)
     return out
 
 
-def total_order(plan: Plan, batch: Batch, skip: set[int]) -> list[int]:
+def total_order(plan: Plan, batch: Batch, skip: set[int]) -> Sequence[int]:
     """Places of a batch in the total order: timestamp, lowest stage matched, event_id, bytes."""
     times = batch.times
+    if not skip and all(map(lt, times, islice(times, 1, None))):
+        return range(len(times))
     order = sorted(range(len(times)), key=times.__getitem__)
     if len(set(times)) < len(times) and len(set(zip(times, batch.entities))) < len(times):
         lowest = {name: min(op[3] & 0xFF for op in ops) for name, ops in plan.ops.items()}
@@ -134,9 +140,14 @@ def total_order(plan: Plan, batch: Batch, skip: set[int]) -> list[int]:
     return [i for i in order if i not in skip] if skip else order
 
 
-def _prune(tail: list[int], horizon: int) -> None:
-    """Forget what is older than the horizon, and the oldest beyond the bound."""
-    keep = max(0, len(tail) - 2 * (TAIL_MAX - 1))
-    while keep < len(tail) and tail[keep] < horizon:
-        keep += 2
-    del tail[:keep]
+def _longer(tail: list[int] | None, time: int, identity: int, horizon: int) -> list[int]:
+    """The tail with one event more, without what is older than the horizon or beyond the bound."""
+    if tail is None:
+        return [time, identity]
+    forget = max(0, len(tail) - 2 * (TAIL_MAX - 1))
+    while forget < len(tail) and tail[forget] < horizon:
+        forget += 2
+    del tail[:forget]
+    tail.append(time)
+    tail.append(identity)
+    return tail

@@ -7,9 +7,9 @@ that an event sees the state as it was before it: it may complete one chain and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from schemas.config import Config, Source
 from schemas.duration import MICROS, bucket_seconds
@@ -20,25 +20,17 @@ SEPARATOR = "\x1f"  # between values of one chain, and between the parts of a co
 VALUE_LENGTH_MAX = 64
 VALUE_SCALE = 1_000_000  # values are summed as whole millionths: exact in any order
 VALUE_MAX = 1_000_000_000_000
-BLOCK = 3  # per stage: start, mark, values
+HEAD = 3  # of a state: newest event time, its identity, the tail before it
+BLOCK_HEAD = 2  # of a funnel's block: definition, number of cells
+CELLS = 3  # per stage: start, values, mark
 
 FINEST_SECONDS = 10
 BUCKET_US = FINEST_SECONDS * MICROS
 
 
-@dataclass(frozen=True)
-class Op:
-    """One stage an event name may reach."""
-
-    slot: int  # of the funnel's block in a state
-    place: int  # of the stage's cells in the block
-    window_us: int
-    stage: int  # funnel number << 8 | stage index
-    first: bool
-    valued: bool
-
-    def as_tuple(self) -> tuple[int, int, int, int, bool, bool]:
-        return (self.slot, self.place, self.window_us, self.stage, self.first, self.valued)
+# One stage an event name may reach: (place of its cells in a state, place of the stage's before it or
+# 0, conversion window in µs, funnel number << 8 | stage index, funnel number, whether it has a value).
+Op = tuple[int, int, int, int, int, bool]
 
 
 @dataclass(frozen=True)
@@ -53,19 +45,26 @@ class Values:
     """Turns what a record says of a dimension into a bounded value."""
 
     def __init__(self, path: str, dimension: Dimension) -> None:
-        self.allow = None if dimension.allow is None else frozenset(dimension.allow)
+        self.path = path
+        self.allow = dimension.allow
         self.registry = Registry(f"{path}{SEPARATOR}{dimension.max_values}", dimension.max_values)
         self.known: dict[str, str] = {NONE: NONE, OTHER: OTHER}
+        self.known |= {text: text for text in dimension.allow or ()}
 
     def shown(self, raw: Any) -> str | None:
         """The value to count under; None when the registry has to be asked first."""
-        text = raw if type(raw) is str else text_of(raw)
-        if self.allow is not None:
-            return text if text in self.allow or text == NONE else OTHER
+        text = text_of(raw)
         found = self.known.get(text)
-        if found is None and not fits(text):
-            return NONE if text == "" else OTHER
+        if found is None and (self.allow is not None or not fits(text)):
+            return OTHER
         return found
+
+    def column(self, raws: list[Any]) -> list[str | None]:
+        """`shown` for many, quickly: None where it is not plain; those are to be asked one by one."""
+        try:
+            return list(map(self.known.get, raws))
+        except TypeError:  # a list or an object among them
+            return [self.known.get(raw) if type(raw) is str else None for raw in raws]
 
 
 def text_of(raw: Any) -> str:
@@ -99,7 +98,7 @@ class FunnelPlan:
         self.number = number
         self.funnel = funnel
         self.definition = funnel.definition
-        self.slot = 3 + 2 * number
+        self.cells = CELLS * len(funnel.stages)
         self.dimensions = tuple(funnel.dimensions)
         self.values = tuple(Values(d.field, d) for d in funnel.dimensions.values())
         longest: dict[int, int] = {}
@@ -107,9 +106,6 @@ class FunnelPlan:
             width = bucket_seconds(window)
             longest[width] = max(longest.get(width, 0), window)
         self.kept = tuple(Kept(w, (longest[w] + slack_seconds) // w + 1) for w in sorted(longest))
-
-    def empty_block(self) -> list[Any]:
-        return [None] * (BLOCK * len(self.funnel.stages))
 
 
 class Plan:
@@ -128,32 +124,34 @@ class Plan:
             check_keys=source.entity_key and not source.trust_key,
             record_bytes_max=source.record_bytes_max,
         )
-        self.ops = {name: tuple(op.as_tuple() for op in ops) for name, ops in self._index().items()}
-        self._openings = self._opening_index()
+        self._empty, self._slots = self._layout()
+        self.ops = self._index()
+        self._dimensioned = tuple(f for f in self.funnels if f.values)
+        self._opening = {f.number: frozenset(f.funnel.stages[0].event) for f in self.funnels}
         self._amounts = self._amount_index()
-        self._definitions = [plan.definition for plan in self.funnels]
         self.lateness_us = source.allowed_lateness.micros
 
-    def _index(self) -> dict[str, list[Op]]:
-        index: dict[str, list[Op]] = {}
+    def _layout(self) -> tuple[list[Any], list[int]]:
+        """An empty state, and where each funnel's cells begin in it."""
+        state: list[Any] = [-1, 0, None]
+        slots = []
         for plan in self.funnels:
+            state += [plan.definition, plan.cells]
+            slots.append(len(state))
+            state += [None] * plan.cells
+        return state, slots
+
+    def _index(self) -> dict[str, tuple[Op, ...]]:
+        index: dict[str, list[Op]] = {}
+        for plan, slot in zip(self.funnels, self._slots):
             window_us = plan.funnel.conversion_window.micros
             for place in reversed(range(len(plan.funnel.stages))):
                 stage = plan.funnel.stages[place]
-                op = Op(plan.slot, BLOCK * place, window_us, plan.number << 8 | place, place == 0, stage.value is not None)
+                at = slot + CELLS * place
+                op = (at, at - CELLS if place else 0, window_us, plan.number << 8 | place, plan.number, stage.value is not None)
                 for name in dict.fromkeys(stage.event):
                     index.setdefault(name, []).append(op)
-        return index
-
-    def _opening_index(self) -> dict[str, tuple[tuple[int, tuple[tuple[Values, Any], ...]], ...]]:
-        """Event name to the funnels it opens that have dimensions, each with its values and getters."""
-        index: dict[str, list[Any]] = {}
-        for plan in self.funnels:
-            if plan.values:
-                getters = tuple(self.decoder.getter(d.field) for d in plan.funnel.dimensions.values())
-                for name in dict.fromkeys(plan.funnel.stages[0].event):
-                    index.setdefault(name, []).append((plan.number, tuple(zip(plan.values, getters))))
-        return {name: tuple(found) for name, found in index.items()}
+        return {name: tuple(ops) for name, ops in index.items()}
 
     def _amount_index(self) -> dict[str, tuple[tuple[int, Any], ...]]:
         index: dict[str, list[Any]] = {}
@@ -165,40 +163,24 @@ class Plan:
         return {name: tuple(found) for name, found in index.items()}
 
     def new_state(self) -> list[Any]:
-        """The state of an entity never seen: newest event time, tail, then (definition, block) a funnel."""
-        state: list[Any] = [-1, []]
-        for plan in self.funnels:
-            state += [plan.definition, plan.empty_block()]
-        return state
+        """The state of an entity never seen; its layout is told in `journeys`."""
+        return self._empty.copy()
 
     def adopt(self, stored: list[Any]) -> list[Any]:
-        """A state as it was stored, laid out for today's funnels: known definitions keep their blocks."""
-        if stored[2::2] == self._definitions:
+        """A state as it was stored, laid out for today's funnels: known definitions keep their cells."""
+        if len(stored) == len(self._empty) and all(stored[s - BLOCK_HEAD] == self._empty[s - BLOCK_HEAD] for s in self._slots):
             return stored
-        blocks = dict(zip(stored[2::2], stored[3::2]))
         state = self.new_state()
-        state[0], state[1] = stored[0], stored[1]
-        for plan in self.funnels:
-            state[plan.slot] = blocks.get(plan.definition, state[plan.slot])
+        state[:HEAD] = stored[:HEAD]
+        slots = {plan.definition: slot for plan, slot in zip(self.funnels, self._slots)}
+        at = HEAD
+        while at < len(stored):
+            definition, cells = stored[at : at + BLOCK_HEAD]
+            at += BLOCK_HEAD
+            if definition in slots:
+                state[slots[definition] : slots[definition] + cells] = stored[at : at + cells]
+            at += cells
         return state
-
-    def unknown_values(self, batch: Batch) -> dict[Registry, set[str]]:
-        """Dimension values of this batch that no registry has been asked about yet."""
-        unknown: dict[Registry, set[str]] = {}
-        for values, raw in self._opened(batch):
-            if values.shown(raw) is None:
-                unknown.setdefault(values.registry, set()).add(raw if type(raw) is str else text_of(raw))
-        return unknown
-
-    def _opened(self, batch: Batch) -> Iterator[tuple[Values, Any]]:
-        if not self._openings:
-            return
-        openings = self._openings
-        for name, record in zip(batch.names, batch.records):
-            if name in openings:
-                for _, pairs in openings[name]:
-                    for values, getter in pairs:
-                        yield values, getter(record)
 
     def learn(self, admitted: Mapping[Registry, Mapping[str, bool]]) -> None:
         """Remember which values the registries admitted."""
@@ -211,24 +193,29 @@ class Plan:
                         values.known[text] = OTHER
 
     def prepare(self, batch: Batch) -> Prepared:
-        """Dimension values and value properties of a batch; places whose value property is no number."""
-        out = Prepared()
-        if self._openings:
-            self._prepare_openings(batch, out)
+        """Dimension values and value properties of a batch, and what the registries must be asked for."""
+        out = Prepared(columns=[None] * len(self.funnels))
+        for plan in self._dimensioned:
+            columns = [self._value_column(plan, values, batch, out) for values in plan.values]
+            out.columns[plan.number] = columns[0] if len(columns) == 1 else list(map(SEPARATOR.join, zip(*columns)))
         if self._amounts:
             self._prepare_amounts(batch, out)
         return out
 
-    def _prepare_openings(self, batch: Batch, out: Prepared) -> None:
-        index = self._openings
-        for place, name in enumerate(batch.names):
-            if name in index:
-                record = batch.records[place]
-                mine: dict[int, str] = {}
-                for number, pairs in index[name]:
-                    shown = [values.shown(getter(record)) or OTHER for values, getter in pairs]
-                    mine[number] = shown[0] if len(shown) == 1 else SEPARATOR.join(shown)
-                out.openings[place] = mine
+    def _value_column(self, plan: FunnelPlan, values: Values, batch: Batch, out: Prepared) -> list[str]:
+        """A dimension's value for every event; only those of events that open a chain are looked into."""
+        raws = self.decoder.column(values.path, batch.records)
+        column = values.column(raws)
+        if None in column:
+            opening = self._opening[plan.number]
+            for place, found in enumerate(column):
+                if found is None:
+                    opens = batch.names[place] in opening
+                    shown = values.shown(raws[place]) if opens else NONE
+                    if shown is None:
+                        out.unknown.setdefault(values.registry, set()).add(text_of(raws[place]))
+                    column[place] = shown or OTHER
+        return cast(list[str], column)
 
     def _prepare_amounts(self, batch: Batch, out: Prepared) -> None:
         index = self._amounts
@@ -244,7 +231,8 @@ class Plan:
 class Prepared:
     """What the fold needs of a batch besides its columns."""
 
-    openings: dict[int, dict[int, str]] = field(default_factory=dict)  # place -> funnel number -> values joined
+    columns: list[list[str] | None]  # by funnel number: the chain's values for every event; None without dimensions
+    unknown: dict[Registry, set[str]] = field(default_factory=dict)  # values to ask for; then prepare again
     amounts: dict[int, dict[int, int]] = field(default_factory=dict)  # place -> stage -> millionths
     bad: list[Rejected] = field(default_factory=list)  # `index` is the place in the batch
 

@@ -111,7 +111,8 @@ def replay(
     while chunk := list(islice(stream, CHUNK_RECORDS)):
         pending = shard.decode(found.consumed, found.consumed + len(chunk), chunk, [None] * len(chunk), time.time_ns() // 1000)
         left_out = _cut(pending.batch, at_us)
-        plan.learn({registry: _admit(values, registry, texts) for registry, texts in pending.unknown.items()})
+        if left_out or pending.unknown:
+            shard.learn(pending, {registry: _admit(values, registry, texts) for registry, texts in pending.unknown.items()})
         _take(found, shard, pending, len(chunk) - left_out)
         if progress is not None:
             progress(len(chunk))
@@ -134,7 +135,8 @@ def _cut(batch: Batch, at_us: int | None) -> int:
         return 0
     keep = [i for i, t in enumerate(batch.times) if t <= at_us]
     gone = len(batch) - len(keep)
-    for column in (batch.times, batch.entities, batch.names, batch.ids, batch.records):
+    columns: tuple[list[Any], ...] = (batch.times, batch.entities, batch.names, batch.ids, batch.records)
+    for column in columns:
         column[:] = [column[i] for i in keep]
     batch.raws = [batch.raws[i] for i in keep]
     return gone

@@ -9,7 +9,7 @@ import secrets
 import socket
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -133,7 +133,7 @@ class Service:
         if consumer is None:
             return None
         with contextlib.suppress(Exception):  # between assignments the driver has no such partition
-            return consumer.highwater(partition.tp)
+            return cast(int, consumer.highwater(partition.tp))
         return None
 
     async def close(self) -> None:

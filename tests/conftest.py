@@ -25,8 +25,6 @@ from tests.parts.redis import RedisServer
 REQUIRE_ALL = os.environ.get("FUNNELWATCH_REQUIRE_ALL") == "1"
 Report: TypeAlias = pytest.TestReport | pytest.CollectReport
 NAME_LENGTH_MAX = 40  # of a ledger's key prefix
-
-
 # What the parts need that a test gets by parameter, as with `any_kafka`: pytest cannot tell.
 NEEDED_BY = {"kafka": "kafka_jars", "redis_server": "redis_server_binary"}
 

@@ -75,7 +75,7 @@ class RedisLedger:
     async def apply(self, claim: Claim, write: Write) -> Outcome:
         key = self._key(claim.shard, "")
         deltas = write.deltas
-        args = [
+        args: list[int | str | bytes] = [
             claim.epoch,
             claim.token,
             write.start,

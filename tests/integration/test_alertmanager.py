@@ -63,9 +63,8 @@ class Worker:
         try:
             yield self
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             await self._delivery.close()
+            await task
 
     async def tick(self, seconds: int) -> list[str]:
         fence = await self._lease.hold()
@@ -122,10 +121,10 @@ async def test_a_notification_waits_for_an_alertmanager_that_is_down(
 ) -> None:
     setup = config({"for": "0s"}, channels={"oncall": {"type": "alertmanager", "url": alertmanager.url}})
     alertmanager.stop()
-    async with Redis.from_url(valkey.url) as client:
-        async with Worker(client, unique_name, setup, Counts().add(NIGHT_US - MICROS, 812, 100)).running() as worker:
-            assert await worker.tick(0) == ["firing"]
-            await until(lambda: ("oncall", "retried") in worker.outcomes)
-            alertmanager.start()
-            await until(lambda: len(alerts_of(phone, "firing")) == 1)
-            await until(lambda: ("oncall", "delivered") in worker.outcomes)
+    counts = Counts().add(NIGHT_US - MICROS, 812, 100)
+    async with Redis.from_url(valkey.url) as client, Worker(client, unique_name, setup, counts).running() as worker:
+        assert await worker.tick(0) == ["firing"]
+        await until(lambda: ("oncall", "retried") in worker.outcomes)
+        alertmanager.start()
+        await until(lambda: len(alerts_of(phone, "firing")) == 1)
+        await until(lambda: ("oncall", "delivered") in worker.outcomes)

@@ -69,9 +69,7 @@ class Counts:
     def __init__(self) -> None:
         self._cells: list[tuple[int, int, int, str | None, str | None]] = []
 
-    def add(
-        self, at_us: int, checkout: int, pay: int, dimension: str | None = None, value: str | None = None
-    ) -> Counts:
+    def add(self, at_us: int, checkout: int, pay: int, dimension: str | None = None, value: str | None = None) -> Counts:
         self._cells += [(at_us, 1, checkout, dimension, value), (at_us, 2, pay, dimension, value)]
         return self
 
@@ -92,9 +90,7 @@ class Counts:
         return tuple({v for *_, d, v in self._cells if d == dimension and v is not None})
 
 
-def notification(
-    status: str = "firing", value: str | None = None, incident_us: int = NIGHT_US
-) -> Notification:
+def notification(status: str = "firing", value: str | None = None, incident_us: int = NIGHT_US) -> Notification:
     """What is said of the example rule when 100 of 812 pay, or 380 of 800 again 16 minutes later."""
     setup = config({"by": ["device"]})
     if status == "firing":

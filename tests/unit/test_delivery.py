@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from alerting.channels import Sender, build
 from alerting.contract import Commit
 from alerting.delivery import Delivery
-from alerting.lifecycle import AlertKey, RuleState
+from alerting.lifecycle import AlertKey, RuleState, State
 from alerting.memory_store import MemoryAlertStore
 from alerting.message import Notification
 from alerting.outbox import ATTEMPTS_MAX, BACKOFF_SECONDS_MAX, OutboxEntry, backoff_seconds, threads
@@ -72,8 +72,8 @@ class Desk:
         entries = tuple(OutboxEntry(channel=channel, notification=n) for n in notifications)
         await self.store.commit(0, Commit(entries=entries))
 
-    async def fire(self, state: str = "firing") -> None:
-        alert = {AlertKey("CheckoutToPayLow"): RuleState(state, NIGHT_US, NIGHT_US, None, NIGHT_US, NIGHT_US)}  # type: ignore[arg-type]  # a literal
+    async def fire(self, state: State = "firing") -> None:
+        alert = {AlertKey("CheckoutToPayLow"): RuleState(state, NIGHT_US, NIGHT_US, None, NIGHT_US, NIGHT_US)}
         await self.store.commit(0, Commit(alert))
 
     async def rounds(self, *outcomes: tuple[str, str]) -> None:
@@ -300,12 +300,11 @@ async def running(desk: Desk, leads: list[bool]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
         await desk.delivery.close()
+        await task
 
 
-async def test_it_runs_while_this_process_leads_and_survives_a_store_that_fails() -> None:
+async def test_it_runs_while_this_process_leads_survives_a_store_that_fails_and_ends_when_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk({"oncall": Recorder()})
     asked: list[int] = []
     real = desk.store.outbox
@@ -316,7 +315,7 @@ async def test_it_runs_while_this_process_leads_and_survives_a_store_that_fails(
             raise StoreUnavailable("no answer")
         return await real()
 
-    desk.store.outbox = once_unavailable  # type: ignore[method-assign]  # the store fails once
+    monkeypatch.setattr(desk.store, "outbox", once_unavailable)
     await desk.put(notification())
     leads = [False]
     async with running(desk, leads):

@@ -145,6 +145,7 @@ class Evaluator:
 
         Raises:
             StoreError: nothing is known to be written; the next tick does what is still undone.
+
         """
         due = [d for d in rules_due(self._rules.values(), at, stale) if d.rule.funnel in counts and self._is_new(d)]
         if self._swept and not due:

@@ -90,7 +90,7 @@ class CountingAgent(Agent):
         self._limit.note(counted.records, counted.rejected)
         partition.next = chunk.next
         partition.upstream.update(upstream)
-        letters = dead_letters(self._source, records, counted.rejected)
+        letters = dead_letters(self._source, chunk.tp, records, counted.rejected)
         await self._custodian.submit(partition, counted.write, self._set_aside(letters) if letters else None)
         if len(work.states) > self._states_max // len(self._custodian.partitions() or (partition,)):
             await self._custodian.written(partition)
@@ -114,12 +114,12 @@ class RekeyingAgent(Agent):
         self._limit.note(len(chunk.records), batch.rejected)
         bad = {r.index for r in batch.rejected}
         good = [r for i, r in enumerate(chunk.records) if i not in bad]
-        outgoing = [self._rekeyed(entity, record) for entity, record in zip(batch.entities, good)]
+        outgoing = [self._rekeyed(chunk.tp, entity, record) for entity, record in zip(batch.entities, good)]
         fates: dict[str, int] = {}
         for r in batch.rejected:
             fates[f"rejected:{r.reason}"] = fates.get(f"rejected:{r.reason}", 0) + 1
         partition.next = chunk.next
-        letters = dead_letters(self._source, chunk.records, batch.rejected)
+        letters = dead_letters(self._source, chunk.tp, chunk.records, batch.rejected)
         write = Write(chunk.start, chunk.next, Deltas(fates=fates))
         await self._custodian.submit(partition, write, self._send(outgoing, letters))
 
@@ -127,10 +127,10 @@ class RekeyingAgent(Agent):
         await self._set_aside(letters)
         await self._producer.send_all(outgoing)
 
-    def _rekeyed(self, entity: str, record: Any) -> Outgoing:
+    def _rekeyed(self, tp: Any, entity: str, record: Any) -> Outgoing:
         headers = [
-            ("fw-source-topic", record.topic.encode()),
-            ("fw-source-partition", str(record.partition).encode()),
+            ("fw-source-topic", tp.topic.encode()),
+            ("fw-source-partition", str(tp.partition).encode()),
             ("fw-source-offset", str(record.offset).encode()),
         ]
         return self._source.keyed_topic, entity.encode(), record.value, headers

@@ -15,18 +15,18 @@ RATIO_RECORDS_MIN = 10_000
 UPSTREAM_HEADERS = ("fw-source-topic", "fw-source-partition", "fw-source-offset")
 
 
-def dead_letters(source: Source, records: Sequence[Any], rejected: Sequence[Rejected]) -> list[Outgoing]:
-    """The rejected ones among Kafka records: payload untouched up to a size, the rest in headers."""
-    return [_letter(source, records[r.index], r) for r in rejected]
+def dead_letters(source: Source, tp: Any, records: Sequence[Any], rejected: Sequence[Rejected]) -> list[Outgoing]:
+    """The rejected ones among a partition's records: payload untouched up to a size, the rest in headers."""
+    return [_letter(source, tp, records[r.index], r) for r in rejected]
 
 
-def _letter(source: Source, record: Any, why: Rejected) -> Outgoing:
+def _letter(source: Source, tp: Any, record: Any, why: Rejected) -> Outgoing:
     origin = {name: value for name, value in record.headers if name in UPSTREAM_HEADERS}
     headers = [
         ("fw-reason", why.reason.encode()),
         ("fw-detail", f"{REASONS[why.reason]}{f': {why.detail}' if why.detail else ''}".encode()[:500]),
-        ("fw-topic", origin.get("fw-source-topic", record.topic.encode())),
-        ("fw-partition", origin.get("fw-source-partition", str(record.partition).encode())),
+        ("fw-topic", origin.get("fw-source-topic", tp.topic.encode())),
+        ("fw-partition", origin.get("fw-source-partition", str(tp.partition).encode())),
         ("fw-offset", origin.get("fw-source-offset", str(record.offset).encode())),
     ]
     value = record.value

@@ -71,6 +71,7 @@ class Lease:
 
         Raises:
             StoreError: Redis gave no answer or a wrong one; then the lease must be taken as lost.
+
         """
         with store_errors():
             token = await self._client.eval(HOLD, 2, self._lease, self._fence, self._owner, self._milliseconds)

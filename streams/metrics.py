@@ -6,6 +6,7 @@ lease, so that `sum` and `max` over instances are both right. *Worker* metrics a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -259,3 +260,25 @@ def exposition(worker: WorkerMetrics, collector: LedgerCollector | None) -> byte
     registry = CollectorRegistry()
     registry.register(collector)
     return text + generate_latest(registry)
+
+
+def page() -> str:
+    """The metrics page, as Markdown; `python -m streams.metrics` prints it."""
+    lines = [
+        "# Metrics",
+        "",
+        "Written by `python -m streams.metrics > deploy/metrics.md`; a test keeps it so.",
+        "",
+        "*ledger*: served by the one worker that holds the lease, so `sum` and `max` over instances are both right.",
+        "*worker*: each worker's own. `dimension` and `value` are empty for the total.",
+        "",
+        "| metric | type | labels | of | what it says | when it moves |",
+        "|---|---|---|---|---|---|",
+    ]
+    for d in DEFINITIONS:
+        lines.append(f"| `{d.name}` | {d.kind} | {', '.join(d.labels) or '–'} | {d.of} | {d.meaning} | {d.action} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

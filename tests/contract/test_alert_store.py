@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
 
 from alerting.conditions import Verdict
@@ -21,8 +20,6 @@ from streams.embedded import RedisProcess
 from streams.lease import leader_key
 from tests.parts.alerts import NIGHT_US, notification
 
-pytestmark = pytest.mark.asyncio
-
 FENCE = 1_767_323_050_000_001
 ENTRIES_MAX = 3
 TOTAL, IOS = AlertKey("Low"), AlertKey("Low", "device", 'i"os\n東京 😀')
@@ -32,10 +29,8 @@ ENTRY = OutboxEntry(channel="oncall", notification=notification(value="東京"))
 TRANSITION = ENTRY.notification.transition
 FULL = Commit({TOTAL: PENDING, IOS: FIRING}, (), (ENTRY,), (TRANSITION,))
 
-SetFence = Callable[[int], Awaitable[None]]
 
-
-@pytest_asyncio.fixture
+@pytest.fixture
 async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
     """The Redis of the store under test."""
     process: RedisProcess = request.getfixturevalue(request.getfixturevalue("kind"))
@@ -49,24 +44,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def store(kind: str, request: pytest.FixtureRequest, unique_name: str) -> AlertStore:
+async def store(kind: str, request: pytest.FixtureRequest, unique_name: str) -> AlertStore:
+    """A new store in which FENCE is the newest token."""
     if kind == "memory":
         return MemoryAlertStore(FENCE, ENTRIES_MAX)
-    return RedisAlertStore(request.getfixturevalue("redis"), unique_name, ENTRIES_MAX)
-
-
-@pytest_asyncio.fixture
-async def fence(store: AlertStore, request: pytest.FixtureRequest, unique_name: str) -> SetFence:
-    """Makes a token the newest; FENCE is, to begin with."""
-
-    async def make_newest(token: int) -> None:
-        if isinstance(store, MemoryAlertStore):
-            store.fence = token
-        else:
-            await request.getfixturevalue("redis").set(leader_key(unique_name, "fence"), token)
-
-    await make_newest(FENCE)
-    return make_newest
+    client: Redis = request.getfixturevalue("redis")
+    await client.set(leader_key(unique_name, "fence"), FENCE)
+    return RedisAlertStore(client, unique_name, ENTRIES_MAX)
 
 
 async def everything(store: AlertStore) -> tuple[dict[AlertKey, RuleState], list[OutboxEntry], list[Transition]]:
@@ -77,37 +61,36 @@ async def test_a_new_store_is_empty(store: AlertStore) -> None:
     assert await everything(store) == ({}, [], [])
 
 
-async def test_what_was_committed_is_read_back_as_it_was(store: AlertStore, fence: SetFence) -> None:
+async def test_what_was_committed_is_read_back_as_it_was(store: AlertStore) -> None:
     assert await store.commit(FENCE, FULL)
     assert await everything(store) == ({TOTAL: PENDING, IOS: FIRING}, [ENTRY], [TRANSITION])
 
 
-@pytest.mark.parametrize("newest", [FENCE + 1, FENCE - 1])
-async def test_without_the_newest_token_nothing_is_written(store: AlertStore, fence: SetFence, newest: int) -> None:
-    await fence(newest)
-    assert not await store.commit(FENCE, FULL)
+@pytest.mark.parametrize("token", [FENCE + 1, FENCE - 1])
+async def test_without_the_newest_token_nothing_is_written(store: AlertStore, token: int) -> None:
+    assert not await store.commit(token, FULL)
     assert await everything(store) == ({}, [], [])
 
 
-async def test_a_state_is_replaced_and_the_others_stay(store: AlertStore, fence: SetFence) -> None:
+async def test_a_state_is_replaced_and_the_others_stay(store: AlertStore) -> None:
     await store.commit(FENCE, FULL)
     assert await store.commit(FENCE, Commit({TOTAL: FIRING}))
     assert await store.states() == {TOTAL: FIRING, IOS: FIRING}
 
 
-async def test_a_removed_state_is_gone(store: AlertStore, fence: SetFence) -> None:
+async def test_a_removed_state_is_gone(store: AlertStore) -> None:
     await store.commit(FENCE, FULL)
     assert await store.commit(FENCE, Commit(removed=(IOS, AlertKey("never", "was", "there"))))
     assert await store.states() == {TOTAL: PENDING}
 
 
-async def test_an_entry_committed_twice_waits_once(store: AlertStore, fence: SetFence) -> None:
+async def test_an_entry_committed_twice_waits_once(store: AlertStore) -> None:
     await store.commit(FENCE, FULL)
     await store.commit(FENCE, FULL)
     assert await store.outbox() == [ENTRY]
 
 
-async def test_a_postponed_entry_remembers_its_tries(store: AlertStore, fence: SetFence) -> None:
+async def test_a_postponed_entry_remembers_its_tries(store: AlertStore) -> None:
     await store.commit(FENCE, FULL)
     later = ENTRY.postponed(1000.0, 0.5)
     await store.postpone(later)
@@ -115,7 +98,7 @@ async def test_a_postponed_entry_remembers_its_tries(store: AlertStore, fence: S
     assert (later.attempts, later.due) == (1, 1000.75)
 
 
-async def test_a_removed_entry_is_gone_and_postponing_does_not_bring_it_back(store: AlertStore, fence: SetFence) -> None:
+async def test_a_removed_entry_is_gone_and_postponing_does_not_bring_it_back(store: AlertStore) -> None:
     await store.commit(FENCE, FULL)
     await store.remove(ENTRY)
     await store.remove(ENTRY)
@@ -123,7 +106,7 @@ async def test_a_removed_entry_is_gone_and_postponing_does_not_bring_it_back(sto
     assert await store.outbox() == []
 
 
-async def test_a_full_outbox_loses_what_is_too_much_and_nothing_else(store: AlertStore, fence: SetFence) -> None:
+async def test_a_full_outbox_loses_what_is_too_much_and_nothing_else(store: AlertStore) -> None:
     entries = tuple(OutboxEntry(channel="oncall", notification=notification(value=str(n))) for n in range(ENTRIES_MAX + 2))
     assert await store.commit(FENCE, Commit({TOTAL: FIRING}, entries=entries, transitions=(TRANSITION,)))
     waiting = await store.outbox()
@@ -131,7 +114,7 @@ async def test_a_full_outbox_loses_what_is_too_much_and_nothing_else(store: Aler
     assert (await store.states(), await store.transitions()) == ({TOTAL: FIRING}, [TRANSITION])
 
 
-async def test_transitions_are_read_newest_first_and_the_last_thousand_are_kept(store: AlertStore, fence: SetFence) -> None:
+async def test_transitions_are_read_newest_first_and_the_last_thousand_are_kept(store: AlertStore) -> None:
     told = [TRANSITION.model_copy(update={"numerator": n}) for n in range(TRANSITIONS_MAX + 5)]
     await store.commit(FENCE, Commit(transitions=tuple(told[:3])))
     await store.commit(FENCE, Commit(transitions=tuple(told[3:])))
@@ -144,7 +127,8 @@ in_redis = pytest.mark.parametrize("kind", ["valkey", "redis_server"], indirect=
 
 
 @in_redis
-async def test_a_redis_that_lost_its_token_takes_nothing(store: AlertStore, redis: Redis) -> None:
+async def test_a_redis_that_lost_its_token_takes_nothing(store: AlertStore, redis: Redis, unique_name: str) -> None:
+    await redis.delete(leader_key(unique_name, "fence"))
     assert not await store.commit(FENCE, FULL)
     assert await everything(store) == ({}, [], [])
 
@@ -152,7 +136,7 @@ async def test_a_redis_that_lost_its_token_takes_nothing(store: AlertStore, redi
 @in_redis
 @pytest.mark.parametrize("name", ["alerts", "outbox", "transitions"])
 async def test_a_key_of_the_wrong_kind_is_found_before_anything_is_written(
-    store: AlertStore, fence: SetFence, redis: Redis, unique_name: str, name: str
+    store: AlertStore, redis: Redis, unique_name: str, name: str
 ) -> None:
     await redis.set(leader_key(unique_name, name), "a string")
     with pytest.raises(StoreError, match=name):
@@ -162,9 +146,7 @@ async def test_a_key_of_the_wrong_kind_is_found_before_anything_is_written(
 
 
 @in_redis
-async def test_what_another_version_wrote_in_another_shape_is_passed_over(
-    store: AlertStore, fence: SetFence, redis: Redis, unique_name: str
-) -> None:
+async def test_what_another_version_wrote_in_another_shape_is_passed_over(store: AlertStore, redis: Redis, unique_name: str) -> None:
     await store.commit(FENCE, FULL)
     await redis.hset(leader_key(unique_name, "alerts"), '["Other", null, null]', '{"state": "perplexed"}')
     await redis.hset(leader_key(unique_name, "outbox"), "x", "{}")

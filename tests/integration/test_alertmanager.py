@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
 
 from alerting.channels import build
@@ -24,15 +23,13 @@ from tests.parts.alertmanager import Alertmanager
 from tests.parts.alerts import NIGHT_US, Counts, config, until
 from tests.parts.receiver import Receiver
 
-pytestmark = pytest.mark.asyncio
-
 ROUTES = """
 route: {{receiver: phone, group_by: ['...'], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}}
 receivers: [{{name: phone, webhook_configs: [{{url: '{url}', send_resolved: true}}]}}]
 """
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def phone() -> AsyncIterator[Receiver]:
     """Whoever the Alertmanager notifies."""
     async with Receiver().running() as receiver:

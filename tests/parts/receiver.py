@@ -31,6 +31,7 @@ class Receiver:
         self._answers = list(answers)
         self._headers = headers
         self._closing = asyncio.Event()
+        self._serving: set[asyncio.Task[None] | None] = set()
 
     @property
     def url(self) -> str:
@@ -45,9 +46,11 @@ class Receiver:
         finally:
             self._closing.set()
             server.close()
+            await asyncio.gather(*filter(None, self._serving))
             await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving.add(asyncio.current_task())
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             self.requests.append(await _read(reader))
             await self._answer(self._answers.pop(0) if self._answers else 200, writer)

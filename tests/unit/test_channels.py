@@ -18,7 +18,6 @@ from streams.process import free_port
 from tests.parts.alerts import NIGHT_US, config, notification
 from tests.parts.receiver import DROP, HANG, TRICKLE, Answer, Receiver
 
-pytestmark = pytest.mark.asyncio
 NOW = NIGHT_US / MICROS + 7.5
 
 
@@ -44,11 +43,22 @@ async def answered(*answers: Answer, headers: str = "") -> None:
             await sender.close()
 
 
+async def unreachable(path: str = "") -> None:
+    """Send one notification to where nobody listens."""
+    sender = webhook(f"http://127.0.0.1:{free_port()}{path}")
+    try:
+        await sender.send(notification())
+    finally:
+        await sender.close()
+
+
 async def received(make: Any, said: Notification, path: str = "", **more: str) -> Any:
     async with Receiver().running() as receiver:
         sender = make(receiver.url + path, **more)
-        await sender.send(said)
-        await sender.close()
+        try:
+            await sender.send(said)
+        finally:
+            await sender.close()
         (request,) = receiver.requests
         return request
 
@@ -180,7 +190,7 @@ async def test_a_dropped_connection_is_to_be_tried_again() -> None:
 
 async def test_nobody_there_is_to_be_tried_again() -> None:
     with pytest.raises(DeliveryError, match="no answer") as caught:
-        await webhook(f"http://127.0.0.1:{free_port()}").send(notification())
+        await unreachable()
     assert caught.value.retriable
 
 
@@ -194,7 +204,7 @@ async def test_an_address_with_a_secret_is_neither_logged_nor_in_an_error(caplog
         request = await received(webhook, notification(), "/s3cr3t")
         assert request.path == "/s3cr3t"
         with pytest.raises(DeliveryError) as caught:
-            await webhook(f"http://127.0.0.1:{free_port()}/s3cr3t").send(notification())
+            await unreachable("/s3cr3t")
     assert "s3cr3t" not in caplog.text + str(caught.value)
 
 
@@ -204,9 +214,10 @@ async def test_no_proxy_of_the_environment_comes_between(monkeypatch: pytest.Mon
 
 
 async def test_only_alertmanager_wants_to_hear_it_again() -> None:
-    assert alertmanager("http://127.0.0.1").resend_seconds == 60
-    assert webhook("http://127.0.0.1").resend_seconds is None
-    assert build("log", channel(type="log")).resend_seconds is None
+    senders = [alertmanager("http://127.0.0.1"), webhook("http://127.0.0.1"), build("log", channel(type="log"))]
+    assert [sender.resend_seconds for sender in senders] == [60, None, None]
+    for sender in senders:
+        await sender.close()
 
 
 async def test_the_log_warns_of_what_fires_and_informs_of_its_end() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,7 +22,6 @@ from schemas.errors import DeliveryError, DeliveryRefused, StoreUnavailable
 from tests.parts.alerts import NIGHT_US, config, notification, until
 from tests.parts.receiver import Receiver
 
-pytestmark = pytest.mark.asyncio
 S = MICROS
 
 
@@ -295,8 +294,8 @@ async def test_closing_gives_up_on_what_hangs(monkeypatch: pytest.MonkeyPatch) -
 
 
 @asynccontextmanager
-async def running(desk: Desk, leads: list[bool]) -> AsyncIterator[None]:
-    task = asyncio.create_task(desk.delivery.run(lambda: leads[0], every_seconds=0.005))
+async def running(desk: Desk, leads: Callable[[], bool]) -> AsyncIterator[None]:
+    task = asyncio.create_task(desk.delivery.run(leads, every_seconds=0.005))
     try:
         yield
     finally:
@@ -317,11 +316,14 @@ async def test_it_runs_while_this_process_leads_survives_a_store_that_fails_and_
 
     monkeypatch.setattr(desk.store, "outbox", once_unavailable)
     await desk.put(notification())
-    leads = [False]
+    answers = iter([False] * 3)
+
+    def leads() -> bool:
+        leading = next(answers, True)
+        assert leading or asked == []
+        return leading
+
     async with running(desk, leads):
-        await asyncio.sleep(0.02)
-        assert asked == []
-        leads[0] = True
         await until(lambda: desk.outcomes == [DELIVERED])
 
 

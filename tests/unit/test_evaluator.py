@@ -13,8 +13,6 @@ from schemas.errors import StoreUnavailable
 from schemas.report import Transition
 from tests.parts.alerts import NIGHT_US, Counts, config
 
-pytestmark = pytest.mark.asyncio
-
 TOTAL = AlertKey("CheckoutToPayLow")
 S = MICROS
 BAD, GOOD = (100, 10), (100, 60)
@@ -201,9 +199,10 @@ async def test_a_store_that_fails_costs_no_transition(monkeypatch: pytest.Monkey
     async def fail(*_: object) -> bool:
         raise StoreUnavailable("no answer")
 
-    with monkeypatch.context() as broken, pytest.raises(StoreUnavailable):
+    with monkeypatch.context() as broken:
         broken.setattr(bench.store, "commit", fail)
-        await bench.tick(0)
+        with pytest.raises(StoreUnavailable):
+            await bench.tick(0)
     assert await bench.tick(1) == ["pending"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -16,11 +15,10 @@ from streams.lease import Lease, leader_key
 from streams.process import free_port
 from tests.parts.alerts import until
 
-pytestmark = pytest.mark.asyncio
 LONG, SHORT = 60.0, 0.05
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def client(any_redis: RedisProcess) -> AsyncIterator[Redis]:
     async with Redis.from_url(any_redis.url) as client:
         yield client

@@ -1,0 +1,142 @@
+"""`python -m tests.bench`: start the parts, fill the topic, let the contenders take turns, report."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import NamedTuple
+
+from redis import Redis
+
+from schemas.errors import FunnelwatchError
+from tests.bench import report
+from tests.bench.contenders import CONTENDERS, Contender, Limit, Task
+from tests.bench.measure import Run, run
+from tests.bench.profile import profile
+from tests.bench.topic import PARTITIONS, fill
+from tests.bench.workload import Counts, clicks, recount
+from tests.parts import requirements
+from tests.parts.kafka import Kafka
+from tests.parts.redis import RedisServer
+
+SLOW = {"faust"}  # read the shorter topic, which holds the first records of the long one
+
+
+class Load(NamedTuple):
+    """A filled topic and what its counts must be."""
+
+    topic: str
+    events: int
+    expected: Counts
+
+
+class Bench:
+    """The parts, the filled topics, and runs over them."""
+
+    def __init__(self, kafka: Kafka, redis: RedisServer, options: argparse.Namespace) -> None:
+        self._kafka, self._redis = kafka, redis
+        self._full = self._load("clicks", options.events, options)
+        short = min(options.plain_events, options.events)
+        self._short = self._load("clicks-short", short, options) if SLOW & set(options.only) else self._full
+
+    def _load(self, topic: str, events: int, options: argparse.Namespace) -> Load:
+        found = list(islice(clicks(options.events, options.entities), events))
+        size = asyncio.run(fill(self._kafka.address, topic, found))
+        say(f"{topic}: {events:,} records of {size / events:.0f} bytes in {PARTITIONS} partitions")
+        return Load(topic, events, recount(found))
+
+    def load(self, name: str) -> Load:
+        return self._short if name in SLOW else self._full
+
+    def task(self, name: str) -> Task:
+        """A task with a group and keys that nobody used before, over an empty Redis."""
+        load = self.load(name)
+        with Redis.from_url(self._redis.url) as client:
+            client.flushall()
+        return Task(f"bench-{name}-{uuid.uuid4().hex[:8]}", self._kafka.address, self._redis.url, load.topic, load.events)
+
+    def turn(self, name: str) -> Run:
+        contender: Contender
+        with CONTENDERS[name](self.task(name)) as contender:
+            try:
+                return run(contender, self.load(name).expected)
+            finally:
+                contender.kill()  # nobody waits for an orderly end
+
+    def warm_up(self) -> None:
+        """Read everything once, so that the first contender does not pay for a cold broker."""
+        with Limit(self.task(Limit.name)) as contender:
+            run(contender, self._full.expected)
+            contender.kill()
+
+    def profile(self) -> Iterator[str]:
+        return profile(self.task("profile"), self._full.expected)
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def take_turns(bench: Bench, names: list[str], rounds: int) -> dict[str, list[Run]]:
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    for number in range(rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:  # nobody is always first
+            found = bench.turn(name)
+            runs[name].append(found)
+            say(f"round {number + 1}: {name} {found.rate:,.0f}/s, {found.records:,} records in {found.seconds:.2f} s, counts right")
+    return runs
+
+
+@contextmanager
+def parts() -> Iterator[tuple[Kafka, RedisServer]]:
+    found = {name: requirements.find(name) for name in ("kafka_jars", "redis_server_binary")}
+    missing = [outcome.reason for outcome in found.values() if isinstance(outcome, requirements.Missing)]
+    if missing:
+        raise FunnelwatchError("\n".join(missing))
+    jars, binary = (outcome for outcome in found.values() if not isinstance(outcome, requirements.Missing))
+    with Kafka(jars) as kafka, RedisServer(binary) as redis:
+        yield kafka, redis
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("--events", type=int, default=400_000, help="records in the topic")
+    parser.add_argument("--entities", type=int, default=50_000, help="people whom they are about")
+    parser.add_argument("--plain-events", type=int, default=30_000, help="records that the plain Faust agent reads, the first of the same")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", action="append", choices=list(CONTENDERS), help="may be given several times")
+    parser.add_argument("--profile", action="store_true", help="run the worker once and say where its time goes")
+    options = parser.parse_args()
+    options.only = options.only or list(CONTENDERS)
+    if options.profile:
+        options.only = ["funnelwatch"]
+    return options
+
+
+def main() -> int:
+    options = arguments()
+    with parts() as (kafka, redis):
+        bench = Bench(kafka, redis, options)
+        bench.warm_up()
+        if options.profile:
+            for line in bench.profile():
+                say(line)
+            return 0
+        runs = take_turns(bench, options.only, options.rounds)
+    if SLOW & set(runs):
+        say(f"faust reads the first {min(options.plain_events, options.events):,} records of the same only, so that it ends")
+    for line in report.lines(runs):
+        say(line)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except FunnelwatchError as error:
+        sys.exit(str(error))

@@ -124,7 +124,7 @@ class Delivery:
     async def _send_thread(self, thread: list[OutboxEntry]) -> None:
         """Send what there is to say of one alert, in order, as far as the channel takes it."""
         for entry in thread:
-            if self._closing or not await self._send(entry):
+            if not await self._send(entry):
                 return
 
     async def _send(self, entry: OutboxEntry) -> bool:

@@ -84,30 +84,34 @@ def rules_due(rules: Iterable[tuple[Rule, Funnel]], at: Mapping[str, int | None]
 
 
 def evaluate(due: Due, counts: FunnelCounts, states: Mapping[AlertKey, RuleState]) -> Iterator[Step]:
-    """Judge a rule over everybody and for every value of the dimensions it names."""
+    """Judge a rule over everybody and for every value of the dimensions it names; `states` are its own."""
+    stage = due.funnel.stage_index(due.rule.stage)
     for alert in _alerts(due.rule, counts, states):
         before = states.get(alert, RuleState())
-        verdict = judge(due.rule, *_parts(due, counts, alert))
+        verdict = judge(due.rule, _users(due, counts, stage, alert), _users(due, counts, stage - 1, alert))
         after, change = advance(due.rule, before, verdict, due.boundary_us)
         yield Step(due, alert, before, after, change)
 
 
-def _parts(due: Due, counts: FunnelCounts, alert: AlertKey) -> tuple[int, int]:
-    """Users at the rule's stage and at the one before, over the full buckets before the boundary and all after."""
-    stage = due.funnel.stage_index(due.rule.stage)
-    window, at_us = int(due.rule.window), due.boundary_us - 1
-    numerator, denominator = (counts.users(s, window, at_us, alert.dimension, alert.value) for s in (stage, stage - 1))
-    return numerator, denominator
+def _users(due: Due, counts: FunnelCounts, stage: int, alert: AlertKey) -> int:
+    """Users at a stage, over the full buckets before the boundary and all after."""
+    return counts.users(stage, int(due.rule.window), due.boundary_us - 1, alert.dimension, alert.value)
 
 
 def _alerts(rule: Rule, counts: FunnelCounts, states: Mapping[AlertKey, RuleState]) -> Iterator[AlertKey]:
     yield AlertKey(rule.name)
     for dimension in rule.by:
-        counted = set(counts.values(dimension))
         # A value that is no longer counted but still fires must not be forgotten.
-        known = {alert.value for alert in states if alert.rule == rule.name and alert.dimension == dimension}
-        for value in sorted(counted | {v for v in known if v is not None}):
+        known = {alert.value for alert in states if alert.dimension == dimension and alert.value is not None}
+        for value in sorted(known.union(counts.values(dimension))):
             yield AlertKey(rule.name, dimension, value)
+
+
+def _by_rule(states: Mapping[AlertKey, RuleState]) -> dict[str, dict[AlertKey, RuleState]]:
+    found: dict[str, dict[AlertKey, RuleState]] = {}
+    for alert, state in states.items():
+        found.setdefault(alert.rule, {})[alert] = state
+    return found
 
 
 def changes(steps: Iterable[Step], removed: Iterable[AlertKey], web_url: str) -> Commit:
@@ -152,7 +156,8 @@ class Evaluator:
             return []
         states = await self._store.states()
         removed = [alert for alert in states if not self._is_configured(alert)]
-        steps = (step for d in due for step in evaluate(d, counts[d.rule.funnel], states))
+        own = _by_rule(states)
+        steps = (step for d in due for step in evaluate(d, counts[d.rule.funnel], own.get(d.rule.name, {})))
         commit = changes(steps, removed, self._web_url)
         if commit and not await self._store.commit(fence, commit):
             return []

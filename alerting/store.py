@@ -13,12 +13,13 @@ notification is in the outbox exactly when the change it tells of is in the stat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import structlog
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 
 from alerting.contract import TRANSITIONS_MAX, Commit
@@ -32,13 +33,13 @@ COMMIT = Path(__file__).with_name("commit.lua").read_text("utf-8")
 # An entry that another leader has sent meanwhile must not come back.
 POSTPONE = "if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end"
 
-ALERT = TypeAdapter(AlertKey)
-STATE = TypeAdapter(RuleState)
-ENTRY = TypeAdapter(OutboxEntry)
-TRANSITION = TypeAdapter(Transition)
+# States are read and written as a whole at every boundary, and there may be ten thousand of them.
+STATE, ALERT = msgspec.json.Decoder(RuleState), msgspec.json.Decoder(AlertKey)
+ENCODE = msgspec.json.Encoder().encode
 
 log = structlog.get_logger()
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 
 class RedisAlertStore:
@@ -54,18 +55,18 @@ class RedisAlertStore:
     async def states(self) -> dict[AlertKey, RuleState]:
         with store_errors():
             stored = await self._client.hgetall(self._alerts)
-        pairs = ((_read(ALERT, alert), _read(STATE, state)) for alert, state in stored.items())
+        pairs = ((_read(ALERT.decode, alert), _read(STATE.decode, state)) for alert, state in stored.items())
         return {alert: state for alert, state in pairs if alert is not None and state is not None}
 
     async def transitions(self, limit: int = TRANSITIONS_MAX) -> list[Transition]:
         with store_errors():
             stored = await self._client.lrange(self._transitions, 0, limit - 1) if limit > 0 else []
-        return _read_all(TRANSITION, stored)
+        return _read_models(Transition, stored)
 
     async def outbox(self) -> list[OutboxEntry]:
         with store_errors():
             stored = await self._client.hgetall(self._outbox)
-        return _read_all(ENTRY, stored.values())
+        return _read_models(OutboxEntry, stored.values())
 
     async def commit(self, fence: int, commit: Commit) -> bool:
         keys = (self._alerts, self._outbox, self._transitions, self._fence)
@@ -87,29 +88,29 @@ class RedisAlertStore:
 def _packed(commit: Commit) -> str:
     return json.dumps(
         {
-            "states": [[_field(alert), STATE.dump_json(state).decode()] for alert, state in commit.states.items()],
-            "removed": [_field(alert) for alert in commit.removed],
+            "states": [[_text(alert), _text(state)] for alert, state in commit.states.items()],
+            "removed": [_text(alert) for alert in commit.removed],
             "entries": [[entry.id, entry.model_dump_json()] for entry in commit.entries],
             "transitions": [transition.model_dump_json() for transition in commit.transitions],
         }
     )
 
 
-def _field(alert: AlertKey) -> str:
-    return json.dumps(alert, ensure_ascii=False)
+def _text(what: AlertKey | RuleState) -> str:
+    return ENCODE(what).decode()
 
 
-def _read_all(shape: TypeAdapter[T], stored: Iterable[bytes | str]) -> list[T]:
-    return [read for raw in stored if (read := _read(shape, raw)) is not None]
+def _read_models(model: type[M], stored: Iterable[bytes | str]) -> list[M]:
+    return [read for raw in stored if (read := _read(model.model_validate_json, raw)) is not None]
 
 
-def _read(shape: TypeAdapter[T], raw: bytes | str) -> T | None:
+def _read(decode: Callable[[bytes | str], T], raw: bytes | str) -> T | None:
     """What was stored, or None when another version wrote it in a shape this one does not know.
 
     Forgetting one state makes its alert start anew; raising here would silence all of them.
     """
     try:
-        return shape.validate_json(raw)
-    except ValidationError as error:
-        log.warning("unreadable in the store of alerts, ignored", stored=str(raw[:200]), error=str(error.errors()[0]["msg"]))
+        return decode(raw)
+    except (ValidationError, msgspec.DecodeError) as error:
+        log.warning("unreadable in the store of alerts, ignored", stored=str(raw[:200]), error=str(error))
         return None

@@ -5,14 +5,17 @@ Bodies never raise: Faust would not bring the chunk again. What fails ends in `C
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from schemas.config import Source
-from schemas.event import EventDecoder
-from streams.counting import ShardCount
-from streams.custody import Custodian, Partition
+from schemas.event import Batch, EventDecoder
+from streams.counting import Pending, ShardCount
+from streams.custody import Custodian, Lane, Partition
 from streams.dead_letter import RejectLimit, dead_letters
 from streams.ledger.contract import Ledger, Write
 from streams.metrics import WorkerMetrics
@@ -22,6 +25,7 @@ from streams.tally import Deltas
 from streams.transport import Chunk
 
 Micros = Callable[[], int]
+LANE_CHUNKS = 2
 
 
 def now_us() -> int:
@@ -29,7 +33,12 @@ def now_us() -> int:
 
 
 class Agent:
-    """What both agents share: void chunks are dropped, failures resync, bad records are set aside."""
+    """What both agents share: a lane a partition, failures that resync, bad records set aside.
+
+    A lane takes the chunks of its partition in order and looks one chunk ahead: the next one is
+    decoded, and what it needs is asked of Redis, before the one at hand is folded. Lanes wait for
+    Redis side by side, so that the processor does not.
+    """
 
     def __init__(self, custodian: Custodian, producer: AckedProducer, metrics: WorkerMetrics, source: Source, clock: Micros = now_us) -> None:
         self._custodian = custodian
@@ -40,27 +49,70 @@ class Agent:
         self._limit = RejectLimit(source)
 
     async def process(self, chunk: Chunk) -> None:
-        """Take one chunk as far as its queued write. Never raises."""
+        """Put a chunk into its partition's lane; waits while the lane is full. Never raises."""
         partition = self._custodian.partition(chunk.tp, chunk.serial)
         if partition is None:
             return
+        if partition.lane is None:
+            partition.lane = Lane(asyncio.Queue(LANE_CHUNKS))
+            partition.lane.task = asyncio.create_task(self._run(partition, partition.lane.chunks))
+        await partition.lane.chunks.put(chunk)
+
+    async def _run(self, partition: Partition, chunks: asyncio.Queue[Chunk]) -> None:
+        opened: Any = None
         try:
-            if chunk.start != partition.next:
-                raise RuntimeError(f"chunk starts at {chunk.start}, {partition.next} was due")
-            await self._process(partition, chunk)
+            while True:
+                if opened is not None and (chunks.empty() or self._is_full(partition)):
+                    await self._close(partition, opened)
+                    opened = None
+                    await self._make_room(partition)
+                chunk = await chunks.get()
+                if chunk.start != partition.next:
+                    raise RuntimeError(f"chunk starts at {chunk.start}, {partition.next} was due")
+                partition.next = chunk.next
+                before, opened = opened, self._open(partition, chunk)
+                if before is not None:
+                    await self._close(partition, before)
+        except asyncio.CancelledError:
+            raise
         except Exception as error:
             self._custodian.resync(partition, error)
 
-    async def _process(self, partition: Partition, chunk: Chunk) -> None:
+    def _open(self, partition: Partition, chunk: Chunk) -> Any:
+        """Decode a chunk and begin to look up what it needs."""
         raise NotImplementedError
 
-    def _current(self, partition: Partition, chunk: Chunk) -> bool:
-        return self._custodian.partition(chunk.tp, chunk.serial) is partition
+    async def _close(self, partition: Partition, opened: Any) -> None:
+        """Do the rest, up to the queued write."""
+        raise NotImplementedError
+
+    def _is_full(self, partition: Partition) -> bool:
+        """Whether the partition holds more in memory than it may."""
+        return False
+
+    async def _make_room(self, partition: Partition) -> None:
+        """Let go of what can be read back; no chunk is open then."""
 
     async def _set_aside(self, letters: list[Outgoing]) -> None:
         await self._producer.send_all(letters)
         for letter in letters:
             self._metrics.dead_letters.labels(self._source.name, letter[3][0][1].decode()).inc()
+
+
+@dataclass
+class _Counting:
+    chunk: Chunk
+    records: Sequence[Any]
+    pending: Pending
+    lookup: asyncio.Task[Lookup] | None
+
+
+@dataclass
+class Lookup:
+    """What Redis said of a chunk's entities and dimension values."""
+
+    states: list[bytes | None]
+    admitted: dict[Registry, dict[str, bool]]
 
 
 class CountingAgent(Agent):
@@ -73,31 +125,42 @@ class CountingAgent(Agent):
         self._rekeyed = not self._source.entity_key
         self._states_max = states_max
 
-    async def _process(self, partition: Partition, chunk: Chunk) -> None:
+    def _open(self, partition: Partition, chunk: Chunk) -> _Counting:
         work: ShardCount = partition.work
         records: Sequence[Any] = chunk.records
         upstream: Mapping[int, int] = {}
         if self._rekeyed:
             records, upstream = _not_seen(records, partition.upstream)
+            partition.upstream.update(upstream)
         pending = work.decode(chunk.start, chunk.next, [r.value for r in records], [r.key for r in records], self._clock(), upstream)
-        if pending.unknown:
-            work.learn(pending, await self._admitted(pending.unknown))
-        if pending.missing:
-            work.hold(pending.missing, await self._ledger.states(partition.shard, pending.missing))
-        if not self._current(partition, chunk):
-            return
+        lookup = asyncio.create_task(self._look_up(partition.shard, pending)) if pending.missing or pending.unknown else None
+        return _Counting(chunk, records, pending, lookup)
+
+    async def _look_up(self, shard: str, pending: Pending) -> Lookup:
+        states = await self._ledger.states(shard, pending.missing)
+        admitted = {r: await self._ledger.admit(self._source.name, r, sorted(texts)) for r, texts in pending.unknown.items()}
+        return Lookup(states, admitted)
+
+    async def _close(self, partition: Partition, opened: _Counting) -> None:
+        work: ShardCount = partition.work
+        pending = opened.pending
+        if opened.lookup is not None:
+            found = await opened.lookup
+            work.hold(pending.missing, found.states)
+            if found.admitted:
+                work.learn(pending, found.admitted)
         counted = work.fold(pending)
         self._limit.note(counted.records, counted.rejected)
-        partition.next = chunk.next
-        partition.upstream.update(upstream)
-        letters = dead_letters(self._source, chunk.tp, records, counted.rejected)
+        letters = dead_letters(self._source, opened.chunk.tp, opened.records, counted.rejected)
         await self._custodian.submit(partition, counted.write, self._set_aside(letters) if letters else None)
-        if len(work.states) > self._states_max // len(self._custodian.partitions() or (partition,)):
-            await self._custodian.written(partition)
-            work.states.clear()  # read back from the ledger as they are needed
 
-    async def _admitted(self, unknown: Mapping[Registry, set[str]]) -> dict[Registry, dict[str, bool]]:
-        return {r: await self._ledger.admit(self._source.name, r, sorted(texts)) for r, texts in unknown.items()}
+    def _is_full(self, partition: Partition) -> bool:
+        return len(partition.work.states) > self._states_max // max(1, len(self._custodian.partitions()))
+
+    async def _make_room(self, partition: Partition) -> None:
+        if self._is_full(partition):
+            await self._custodian.written(partition)
+            partition.work.states.clear()  # stored all; read back as they are needed
 
 
 class RekeyingAgent(Agent):
@@ -107,27 +170,26 @@ class RekeyingAgent(Agent):
         super().__init__(*shared)
         self._decoder = EventDecoder(self._source.fields, (), record_bytes_max=self._source.record_bytes_max)
 
-    async def _process(self, partition: Partition, chunk: Chunk) -> None:
-        batch = self._decoder.decode(
-            [r.value for r in chunk.records], [r.key for r in chunk.records], self._clock(), self._source.max_skew.micros
-        )
+    def _open(self, partition: Partition, chunk: Chunk) -> tuple[Chunk, Batch]:
+        values, keys = [r.value for r in chunk.records], [r.key for r in chunk.records]
+        return chunk, self._decoder.decode(values, keys, self._clock(), self._source.max_skew.micros)
+
+    async def _close(self, partition: Partition, opened: tuple[Chunk, Batch]) -> None:
+        chunk, batch = opened
         self._limit.note(len(chunk.records), batch.rejected)
         bad = {r.index for r in batch.rejected}
         good = [r for i, r in enumerate(chunk.records) if i not in bad]
-        outgoing = [self._rekeyed(chunk.tp, entity, record) for entity, record in zip(batch.entities, good)]
-        fates: dict[str, int] = {}
-        for r in batch.rejected:
-            fates[f"rejected:{r.reason}"] = fates.get(f"rejected:{r.reason}", 0) + 1
-        partition.next = chunk.next
+        outgoing = [self._copy(chunk.tp, entity, record) for entity, record in zip(batch.entities, good)]
         letters = dead_letters(self._source, chunk.tp, chunk.records, batch.rejected)
-        write = Write(chunk.start, chunk.next, Deltas(fates=fates))
+        fates = Counter(f"rejected:{r.reason}" for r in batch.rejected)
+        write = Write(chunk.start, chunk.next, Deltas(fates=dict(fates)))
         await self._custodian.submit(partition, write, self._send(outgoing, letters))
 
     async def _send(self, outgoing: list[Outgoing], letters: list[Outgoing]) -> None:
         await self._set_aside(letters)
         await self._producer.send_all(outgoing)
 
-    def _rekeyed(self, tp: Any, entity: str, record: Any) -> Outgoing:
+    def _copy(self, tp: Any, entity: str, record: Any) -> Outgoing:
         headers = [
             ("fw-source-topic", tp.topic.encode()),
             ("fw-source-partition", str(tp.partition).encode()),

@@ -12,14 +12,11 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from schemas.errors import FunnelwatchError, UsageError
-
-if TYPE_CHECKING:
-    from schemas.config import Config
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -142,9 +139,12 @@ def replay(
 
     loaded = load(config)
     events = EventFile(file, format_)
-    until_us, name = _time(at), _source(loaded, source)
+    until_us = _time(at)
     with progress_bar(f"replaying {file.name}", events.size) as advance:
-        done = run(loaded, events.records(), source=name, at_us=until_us, progress=lambda _: advance(lambda: events.position))
+        done = run(
+            loaded, events.records(), source=source, at_us=until_us, per_entity=per_entity,
+            progress=lambda _: advance(lambda: events.position),
+        )  # fmt: skip
     if per_entity:
         for line in done.per_entity():
             print(json.dumps(line, ensure_ascii=False))
@@ -230,15 +230,6 @@ def _surprised(error: Exception) -> int:
 def _quiet_libraries() -> None:
     """Kafka's client logs what we say in one line ourselves."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-
-
-def _source(config: Config, name: str | None) -> str:
-    """The source a file stands for: the one named, or the only one there is."""
-    names = [source.name for source in config.sources]
-    if name in names or (name is None and len(names) == 1):
-        return name or names[0]
-    what = "the config has several sources" if name is None else f"the config has no source {name!r}"
-    raise UsageError(f"{what}; choose with --source: {', '.join(names)}")
 
 
 def _time(text: str | None) -> int | None:

@@ -68,8 +68,10 @@ class ShardCount:
     ) -> Pending:
         """Decode a chunk and say what its fold needs."""
         batch = self.plan.decoder.decode(values, keys, now_us, self.plan.source.max_skew.micros)
-        missing = [entity for entity in wanted(self.plan, batch) if entity not in self.states]
-        return Pending(start, following, batch, self.plan.prepare(batch), missing, upstream or {}, len(values))
+        missing = set(batch.entities).difference(self.states)
+        if missing:
+            missing &= wanted(self.plan, batch)
+        return Pending(start, following, batch, self.plan.prepare(batch), list(missing), upstream or {}, len(values))
 
     def learn(self, pending: Pending, admitted: Mapping[Registry, Mapping[str, bool]]) -> None:
         """Take in what the registries said of `pending.unknown`."""

@@ -30,6 +30,21 @@ RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0)
 END_PATIENCE_SECONDS = 3.0
 
 
+@dataclass
+class Lane:
+    """The chunks of a partition that wait to be counted, and the task that counts them."""
+
+    chunks: asyncio.Queue[Any]
+    task: asyncio.Task[None] | None = None
+
+    def end(self) -> None:
+        """Stop counting; whoever waits for room goes on."""
+        if self.task is not None and self.task is not asyncio.current_task():
+            self.task.cancel()
+        while not self.chunks.empty():
+            self.chunks.get_nowait()
+
+
 @dataclass(eq=False)
 class Partition:
     """One assigned partition."""
@@ -44,6 +59,7 @@ class Partition:
     work: Any = None  # what the agent keeps here: a ShardCount, or nothing
     upstream: dict[int, int] = field(default_factory=dict)  # source partition -> highest offset folded
     writing: asyncio.Task[None] | None = None
+    lane: Lane | None = None
     progressed_at: float = field(default_factory=time.monotonic)
 
 
@@ -111,8 +127,8 @@ class Custodian:
 
     def _drop(self, tp: TP) -> None:
         held = self._partitions.pop(tp, None)
-        if held is not None and held.writing is not None:
-            held.writing.cancel()
+        if held is not None:
+            self._end(held)
         task = self._taking.pop(tp, None)
         if task is not None and task is not asyncio.current_task():
             task.cancel()
@@ -233,8 +249,7 @@ class Custodian:
             return
         del self._partitions[tp]
         self._consumer().void(tp)
-        if partition.writing is not None and partition.writing is not asyncio.current_task():
-            partition.writing.cancel()
+        self._end(partition)
         kind, wait = self._verdict(partition, why)
         self._metrics.conflict(kind)
         log.warning("partition resynced", shard=partition.shard, why=kind, detail=str(why), retry_seconds=wait)
@@ -242,6 +257,12 @@ class Custodian:
             self._halt(tp, why)
         elif tp in self.assigned_tps and tp not in self._taking:
             self._take_soon(tp, wait)
+
+    def _end(self, partition: Partition) -> None:
+        if partition.lane is not None:
+            partition.lane.end()
+        if partition.writing is not None and partition.writing is not asyncio.current_task():
+            partition.writing.cancel()
 
     def _verdict(self, partition: Partition, why: Outcome | BaseException) -> tuple[str, float]:
         match why:

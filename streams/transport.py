@@ -180,6 +180,7 @@ class Consumer(driver.Consumer):
         if not self._seeks:
             return
         seeks, self._seeks = self._seeks, {}
+        serials = dict(self._serial)
         assigned = {ensure_TP(tp) for tp in self.assignment()}
         seeks = {tp: offset for tp, offset in seeks.items() if tp in assigned}
         try:
@@ -189,7 +190,8 @@ class Consumer(driver.Consumer):
             self._seeks = {**seeks, **self._seeks}
             await asyncio.sleep(0.1)
             return
-        self._start.update(seeks)
+        # A seek asked for meanwhile makes this one void.
+        self._start.update({tp: offset for tp, offset in seeks.items() if self._serial[tp] == serials[tp]})
 
     def _chunk_message(self, chunk: Chunk) -> ConsumerMessage:
         last = chunk.records[-1]

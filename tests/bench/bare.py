@@ -37,4 +37,5 @@ async def read(address: str, topic: str, group: str, progress: Progress) -> None
 
 if __name__ == "__main__":
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.run(read(*sys.argv[1:4], Progress(Path(sys.argv[4]))))
+    address, topic, group, path = sys.argv[1:]
+    asyncio.run(read(address, topic, group, Progress(Path(path))))

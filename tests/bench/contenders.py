@@ -34,6 +34,7 @@ class Task:
     redis_url: str
     topic: str
     events: int
+    parts: tuple[int, ...]  # process ids of Kafka and Redis
 
 
 class Contender(Process):
@@ -118,6 +119,13 @@ class PlainFaust(Reporting):
                 yield field, int(count)
 
 
+class SummedFaust(PlainFaust):
+    name: ClassVar[str] = "faust-summed"
+
+    def arguments(self) -> list[str]:
+        return [*super().arguments(), "--summed"]
+
+
 class Funnelwatch(Contender):
     """One real worker, as a user runs it."""
 
@@ -183,7 +191,7 @@ class Profiled(Funnelwatch):
         return ["-m", "tests.bench.sampled", str(self.control), *self.worker_arguments()]
 
 
-CONTENDERS: dict[str, type[Contender]] = {kind.name: kind for kind in (Limit, Funnelwatch, PlainFaust)}
+CONTENDERS: dict[str, type[Contender]] = {kind.name: kind for kind in (Limit, Funnelwatch, PlainFaust, SummedFaust)}
 
 
 def config(topic: str) -> dict[str, Any]:

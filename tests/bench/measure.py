@@ -28,7 +28,9 @@ class WrongContender(FunnelwatchError):
 class Look:
     at: float
     done: int
-    cpu_seconds: float
+    cpu_seconds: float  # of the contender
+    parts: tuple[float, ...]  # CPU seconds of Kafka and Redis
+    machine: float  # CPU seconds of everything that runs, this process left out
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,23 @@ class Run:
     records: int
     seconds: float
     cpu_seconds: float
+    parts: tuple[float, ...]
+    machine: float
+
+    @property
+    def others(self) -> float:
+        """The share of the machine that went to processes which have no part in the run."""
+        strangers = self.machine - self.cpu_seconds - sum(self.parts)
+        return max(0.0, strangers / self.seconds / (os.cpu_count() or 1))
 
     @property
     def rate(self) -> float:
         return self.records / self.seconds
 
     @property
-    def cpu_seconds_per_million(self) -> float:
-        return self.cpu_seconds / self.records * 1e6
+    def cpu_seconds_per_million(self) -> tuple[float, ...]:
+        """Of the contender, of Kafka, of Redis."""
+        return tuple(seconds / self.records * 1e6 for seconds in (self.cpu_seconds, *self.parts))
 
 
 def run(contender: Contender, expected: Counts, at_first: Callable[[], None] = lambda: None) -> Run:
@@ -62,7 +73,17 @@ def run(contender: Contender, expected: Counts, at_first: Callable[[], None] = l
     if last.done == first.done:
         raise WrongContender(contender, f"was done with all {last.done} records at the first look; give it more events")
     _check(contender, expected, last.done)
-    return Run(last.done - first.done, last.at - first.at, last.cpu_seconds - first.cpu_seconds)
+    return _between(first, last)
+
+
+def _between(first: Look, last: Look) -> Run:
+    return Run(
+        last.done - first.done,
+        last.at - first.at,
+        last.cpu_seconds - first.cpu_seconds,
+        tuple(after - before for before, after in zip(first.parts, last.parts)),
+        last.machine - first.machine,
+    )
 
 
 def _look(contender: Contender, least: int) -> Look:
@@ -74,13 +95,20 @@ def _look(contender: Contender, least: int) -> Look:
         if time.monotonic() > deadline:
             raise WrongContender(contender, f"was done with only {done} records after {RUN_SECONDS_MAX:g} s")
         time.sleep(LOOK_SECONDS)
-    return Look(time.perf_counter(), done, _cpu_seconds(contender.pid))
+    parts = tuple(_cpu_seconds(pid) for pid in contender.task.parts)
+    return Look(time.perf_counter(), done, _cpu_seconds(contender.pid), parts, _machine_seconds() - time.process_time())
 
 
 def _cpu_seconds(pid: int) -> float:
     """User and system time of all threads so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _machine_seconds() -> float:
+    """User, nice, system, interrupts; what a host takes away counts as another's too."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return (sum(fields) - fields[3] - fields[4]) / TICKS
 
 
 def _check(contender: Contender, expected: Counts, done: int) -> None:

@@ -35,7 +35,9 @@ def _found(worker: Profiled) -> dict[str, Any]:
 
 
 def _lines(measured: Run, found: dict[str, Any]) -> Iterator[str]:
-    yield f"{measured.rate:,.0f} events/s under the sampler, {measured.cpu_seconds_per_million:.2f} CPU s per million"
+    worker, kafka, redis = measured.cpu_seconds_per_million
+    yield f"{measured.rate:,.0f} events/s under the sampler; others took {measured.others:.0%} of the machine"
+    yield f"CPU seconds per million events: worker {worker:.2f}, Kafka {kafka:.2f}, Redis {redis:.2f}"
     for thread, spent in sorted(found["cpu"].items(), key=lambda item: -item[1]):
         if thread not in found["functions"] or spent < 0.01:
             continue

@@ -11,7 +11,8 @@ from tests.bench.measure import Run
 LIMIT, OURS, PLAIN = "limit", "funnelwatch", "faust"
 OF_LIMIT_LEAST = 0.25
 TIMES_PLAIN_LEAST = 25.0
-HEADER = ("contender", "events/s", "min", "max", "of limit", "CPU s per million")
+OTHERS_MAX = 0.1
+HEADER = ("contender", "events/s", "min", "max", "of limit", "CPU s per million", "Kafka", "Redis", "others")
 
 Runs = Mapping[str, Sequence[Run]]
 
@@ -20,6 +21,9 @@ def lines(runs: Runs) -> Iterator[str]:
     """The whole report; the last line is the JSON object."""
     rates = {name: median(run.rate for run in found) for name, found in runs.items()}
     yield from _table([HEADER, *(_row(name, found, rates) for name, found in runs.items())])
+    yield "events/s: median of the rounds. CPU seconds per million events, of the contender and of both servers. Others: share of the"
+    yield "machine that went to processes which have no part in this."
+    yield from _noise(runs)
     yield ""
     yield from _targets(rates)
     yield json.dumps(_summary(rates))
@@ -28,8 +32,14 @@ def lines(runs: Runs) -> Iterator[str]:
 def _row(name: str, found: Sequence[Run], rates: Mapping[str, float]) -> tuple[str, ...]:
     each = [run.rate for run in found]
     ratio = _of_limit(name, rates)
-    cpu = median(run.cpu_seconds_per_million for run in found)
-    return name, f"{rates[name]:,.0f}", f"{min(each):,.0f}", f"{max(each):,.0f}", "-" if ratio is None else f"{ratio:.3f}", f"{cpu:.2f}"
+    spent = [median(per_million) for per_million in zip(*(run.cpu_seconds_per_million for run in found))]
+    return (
+        name,
+        *(f"{rate:,.0f}" for rate in (rates[name], min(each), max(each))),
+        "-" if ratio is None else f"{ratio:.3f}",
+        *(f"{seconds:.2f}" for seconds in spent),
+        f"{median(run.others for run in found):.0%}",
+    )
 
 
 def _of_limit(name: str, rates: Mapping[str, float]) -> float | None:
@@ -42,6 +52,12 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
 
 
+def _noise(runs: Runs) -> Iterator[str]:
+    worst = max(run.others for found in runs.values() for run in found)
+    if worst > OTHERS_MAX:
+        yield f"NOISY: others took up to {worst:.0%} of the machine; repeat this when it is idle."
+
+
 def _targets(rates: Mapping[str, float]) -> Iterator[str]:
     for other, least in ((LIMIT, OF_LIMIT_LEAST), (PLAIN, TIMES_PLAIN_LEAST)):
         if OURS in rates and other in rates:
@@ -50,9 +66,10 @@ def _targets(rates: Mapping[str, float]) -> Iterator[str]:
 
 
 def _summary(rates: Mapping[str, float]) -> dict[str, object]:
-    contenders = {name: {"rate": round(rate, 1), "of_limit": _rounded(_of_limit(name, rates))} for name, rate in rates.items() if name != LIMIT}
-    return {"limit": _rounded(rates.get(LIMIT)), "contenders": contenders}
+    counting = [name for name in rates if name != LIMIT]
+    contenders = {name: {"rate": _rounded(rates[name], 1), "of_limit": _rounded(_of_limit(name, rates), 4)} for name in counting}
+    return {"limit": _rounded(rates.get(LIMIT), 1), "contenders": contenders}
 
 
-def _rounded(number: float | None) -> float | None:
-    return None if number is None else round(number, 4)
+def _rounded(number: float | None, digits: int) -> float | None:
+    return None if number is None else round(number, digits)

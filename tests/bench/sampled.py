@@ -92,4 +92,4 @@ def _cpu_seconds() -> dict[str, float]:
 if __name__ == "__main__":
     threading.Thread(target=Sampler(Path(sys.argv[1])).run, name="sampler", daemon=True).start()
     sys.argv = ["funnelwatch", *sys.argv[2:]]
-    sys.exit(main())
+    main()

@@ -30,27 +30,29 @@ TRANSITION = ENTRY.notification.transition
 FULL = Commit({TOTAL: PENDING, IOS: FIRING}, (), (ENTRY,), (TRANSITION,))
 
 
-@pytest.fixture
-async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
-    """The Redis of the store under test."""
-    process: RedisProcess = request.getfixturevalue(request.getfixturevalue("kind"))
-    async with Redis.from_url(process.url) as client:
-        yield client
-
-
 @pytest.fixture(params=["memory", "valkey", "redis_server"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-async def store(kind: str, request: pytest.FixtureRequest, unique_name: str) -> AlertStore:
-    """A new store in which FENCE is the newest token."""
+async def redis(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Redis | None]:
+    """The Redis of the store under test; memory has none."""
     if kind == "memory":
+        yield None
+        return
+    process: RedisProcess = request.getfixturevalue(kind)
+    async with Redis.from_url(process.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def store(redis: Redis | None, unique_name: str) -> AlertStore:
+    """A new store in which FENCE is the newest token."""
+    if redis is None:
         return MemoryAlertStore(FENCE, ENTRIES_MAX)
-    client: Redis = request.getfixturevalue("redis")
-    await client.set(leader_key(unique_name, "fence"), FENCE)
-    return RedisAlertStore(client, unique_name, ENTRIES_MAX)
+    await redis.set(leader_key(unique_name, "fence"), FENCE)
+    return RedisAlertStore(redis, unique_name, ENTRIES_MAX)
 
 
 async def everything(store: AlertStore) -> tuple[dict[AlertKey, RuleState], list[OutboxEntry], list[Transition]]:

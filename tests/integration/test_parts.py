@@ -83,9 +83,7 @@ async def test_a_record_comes_back_with_key_and_headers(any_kafka: KafkaProcess,
     assert (record.partition, record.offset) == (0, 0)
 
 
-async def test_a_topic_has_the_partitions_it_was_created_with(
-    any_kafka: KafkaProcess, unique_name: str
-) -> None:
+async def test_a_topic_has_the_partitions_it_was_created_with(any_kafka: KafkaProcess, unique_name: str) -> None:
     await create_topic(any_kafka.address, unique_name, 5)
     async with AIOKafkaConsumer(unique_name, bootstrap_servers=any_kafka.address) as consumer:
         assert consumer.partitions_for_topic(unique_name) == set(range(5))

@@ -84,8 +84,7 @@ class Kafka(KafkaProcess):
 async def create_topic(address: str, name: str, partitions: int = 1, **settings: str) -> None:
     """Create a topic on any broker; `settings` are topic configs, with `_` for the dots.
 
-    Raises:
-        aiokafka.errors.KafkaError: what the broker answered, such as TopicAlreadyExistsError.
+    Raises what the broker answered, such as `aiokafka.errors.TopicAlreadyExistsError`.
     """
     configs = {key.replace("_", "."): value for key, value in settings.items()}
     admin = AIOKafkaAdminClient(bootstrap_servers=address)

@@ -79,9 +79,7 @@ REQUIREMENTS: dict[str, Callable[[], Path]] = {
     "redis_server_binary": partial(program, "redis-server", package="redis-server"),
     "prometheus_binary": partial(program, "prometheus", package="prometheus"),
     "promtool_binary": partial(program, "promtool", package="prometheus"),
-    "alertmanager_binary": partial(
-        program, "prometheus-alertmanager", "alertmanager", package="prometheus-alertmanager"
-    ),
+    "alertmanager_binary": partial(program, "prometheus-alertmanager", "alertmanager", package="prometheus-alertmanager"),
     "chromium_binary": partial(program, "chromium", package="chromium"),
 }
 

@@ -120,6 +120,13 @@ async def test_a_boundary_is_evaluated_once_even_by_a_new_process() -> None:
     assert len(await bench.store.transitions()) == 1
 
 
+async def test_between_boundaries_the_store_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(config({}), bad())
+    await bench.tick(0)
+    monkeypatch.setattr(bench.store, "states", None)
+    assert await bench.tick(9) == []
+
+
 async def test_a_restart_forgets_neither_pending_nor_firing() -> None:
     bench = Bench(config({}), bad())
     await bench.tick(0)

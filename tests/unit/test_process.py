@@ -107,11 +107,15 @@ def test_closing_leaves_neither_process_nor_folder() -> None:
 
 
 def test_closing_happens_when_the_block_fails() -> None:
-    echo = Echo()
-    with pytest.raises(InterruptedError), echo:
-        pid = echo.pid
-        raise InterruptedError
-    assert not is_alive(pid)
+    def fail_inside(echo: Echo) -> None:
+        with echo:
+            pids.append(echo.pid)
+            raise InterruptedError
+
+    pids: list[int] = []
+    with pytest.raises(InterruptedError):
+        fail_inside(Echo())
+    assert not is_alive(pids[0])
 
 
 def test_restart_keeps_port_and_folder_and_changes_the_process(echo: Echo) -> None:
@@ -248,9 +252,7 @@ print(echo.pid, echo.folder, flush=True)
 def run_parent(end: str) -> tuple[int, Path]:
     """Pid and folder of a process whose parent has ended in the given way."""
     code = PARENT.format(end=end)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=30, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=30, check=False)
     pid, folder = done.stdout.split()
     return int(pid), Path(folder)
 

@@ -71,6 +71,9 @@ class Delivery:
                     await self.round()
                 except StoreError as error:
                     log.warning("notifications cannot be read, trying again", error=str(error))
+                except Exception:
+                    # Whatever it is, the next round may do better; without a next round nobody is told anything.
+                    log.exception("a round of notifications broke off, trying again")
             await asyncio.sleep(every_seconds)
 
     async def round(self) -> None:

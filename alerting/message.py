@@ -69,12 +69,13 @@ def _key(alert: AlertKey, began_us: int, status: Status) -> str:
 
 
 def _link(rule: Rule, alert: AlertKey, web_url: str) -> str:
+    """The page as it shows the funnel in the rule's window; it keeps what it shows in the fragment."""
     if not web_url:
         return ""
-    query = {"funnel": rule.funnel, "window": str(rule.window)}
+    shown = {f"window.{rule.funnel}": str(rule.window)}
     if alert.dimension is not None:
-        query["by"] = alert.dimension
-    return f"{web_url.rstrip('/')}/?{urlencode(query)}"
+        shown[f"by.{rule.funnel}"] = alert.dimension
+    return f"{web_url.rstrip('/')}/#{urlencode(shown)}"
 
 
 def _addresses(link: str, runbook: str) -> list[str]:

@@ -68,13 +68,13 @@ def check(
     from schemas.config import Config, load, warnings_of
 
     if print_schema:
-        print(json.dumps(Config.model_json_schema(), indent=2))
+        typer.echo(json.dumps(Config.model_json_schema(), indent=2))
         return
     if file is None:
         raise UsageError("name a config file, or ask for --print-schema")
     config = load(file)
     for warning in warnings_of(config):
-        print(f"warning: {warning}", file=sys.stderr)
+        typer.echo(f"warning: {warning}", err=True)
     counts = (
         (len(config.sources), "source"),
         (len(config.funnels), "funnel"),
@@ -82,7 +82,7 @@ def check(
         (len(config.alerts), "alert"),
         (len(config.channels), "channel"),
     )
-    print(f"ok: {file}: {', '.join(f'{n} {what}' + 's' * (n != 1) for n, what in counts)}")
+    typer.echo(f"ok: {file}: {', '.join(f'{n} {what}' + 's' * (n != 1) for n, what in counts)}")
 
 
 @app.command()
@@ -117,7 +117,7 @@ def send(
         sent = sending.send(records, where, topic, sending.Pace(rate, speed), lambda: advance(lambda: events.position))
     unkeyed = f", {sent.unkeyed:,} of them without an entity and so without a key" if sent.unkeyed else ""
     pace = f"{sent.seconds:.1f} s, {sent.records / max(sent.seconds, 1e-9):,.0f} a second"
-    print(f"sent {sent.records:,} records to {sent.partitions} partitions of {topic} in {pace}{unkeyed}")
+    typer.echo(f"sent {sent.records:,} records to {sent.partitions} partitions of {topic} in {pace}{unkeyed}")
 
 
 @app.command()
@@ -147,13 +147,13 @@ def replay(
         )  # fmt: skip
     if per_entity:
         for line in done.per_entity():
-            print(json.dumps(line, ensure_ascii=False))
+            typer.echo(json.dumps(line, ensure_ascii=False))
         return
     result = done.to_json()
     if json_:
-        print(json.dumps(result, ensure_ascii=False))
+        typer.echo(json.dumps(result, ensure_ascii=False))
         return
-    print(tables.replay_summary(result))
+    typer.echo(tables.replay_summary(result))
     print_table(tables.replay_headers(result), list(tables.replay_rows(result)))
 
 
@@ -174,7 +174,7 @@ def rates(
     with Client(url or address(load_settings().web)) as client:
         report = client.funnel(funnel, window, by)
     if json_:
-        print(json.dumps(report, ensure_ascii=False))
+        typer.echo(json.dumps(report, ensure_ascii=False))
     else:
         print_table(tables.RATES_HEADERS, list(tables.rates_rows(report)), tables.rates_title(report))
 
@@ -206,14 +206,14 @@ def run(arguments: list[str]) -> int:
         return _complain(str(error), 2)
     except FunnelwatchError as error:
         return _complain(str(error), 1)
-    except Exception as error:  # noqa: BLE001  # the last resort: a user sees one line, and how to see more
+    except Exception as error:  # the last resort: a user sees one line, and how to see more
         return _surprised(error)
     return _complain("interrupted", 1) if code == INTERRUPTED else int(code or 0)
 
 
 def _complain(what: str, code: int) -> int:
     for line in what.splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        typer.echo(f"error: {line}", err=True)
     return code
 
 

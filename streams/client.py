@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 TIMEOUT_SECONDS = 10.0
-EVERY_INTERFACE = frozenset({"", "0.0.0.0", "::"})  # compared with, not listened on
+EVERY_INTERFACE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, not listened on
 
 
 class Client:

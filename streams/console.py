@@ -21,7 +21,7 @@ Row = Sequence[str]
 def progress_bar(label: str, total: int) -> Iterator[Callable[[Callable[[], int]], None]]:
     """A bar on stderr. Call the yielded function as often as you like; it asks how far we are now and then."""
     if not sys.stderr.isatty():
-        yield lambda done: None
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -48,14 +48,14 @@ def print_table(headers: Row, rows: Sequence[Row], title: str = "") -> None:
         Console().print(rich_table(headers, rows, title))
         return
     if title:
-        print(title)
+        sys.stdout.write(f"{title}\n")
     columns = [
         [cell.rjust(width) if right else cell.ljust(width) for cell in column]
         for column, right in zip(zip(headers, *rows, strict=True), _numeric(rows), strict=True)
         for width in (max(map(len, column)),)
     ]
     for row in zip(*columns, strict=True):
-        print("  ".join(row).rstrip())
+        sys.stdout.write("  ".join(row).rstrip() + "\n")
 
 
 def rich_table(headers: Row, rows: Sequence[Row], title: str = "") -> Table:

@@ -60,7 +60,7 @@ def run_demo(*, seconds: float | None, rate: float, port: int | None, browser: b
         out.say("stopping")
     if not result:
         return 0
-    print(json.dumps(result), flush=True)
+    sys.stdout.write(json.dumps(result) + "\n")
     return 1 if result["lost"] or result["duplicated"] else 0
 
 
@@ -85,7 +85,7 @@ class Demo:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(stop.wait(), start - time.time())
         self._incident = schedule(start, seconds)
-        shop = Shop(rate, start, self._incident.active if self._incident else lambda at: False)
+        shop = Shop(rate, start, self._incident.active if self._incident else lambda _: False)
         self._out.say(f"traffic begins: {rate:g} events a second")
         end = start + seconds if seconds is not None else float("inf")
         watching = asyncio.create_task(self._watch(stop))

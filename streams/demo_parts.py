@@ -76,7 +76,7 @@ class Interrupts:
         """What the next Ctrl-C calls, once."""
         self._stop = stop
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
         stop, self._stop = self._stop, None
         if stop is not None:
             stop()

@@ -50,8 +50,9 @@ class PlainView:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         sys.stdout.flush()
 
-    def say(self, news: str, style: str = "") -> None:
-        print(stamped(news), flush=True)
+    def say(self, news: str, style: str = "") -> None:  # noqa: ARG002  # plain text has no style
+        sys.stdout.write(f"{stamped(news)}\n")
+        sys.stdout.flush()
 
     def show(self, report: Mapping[str, Any], produced: int) -> None:
         if time.monotonic() - self._shown >= LINE_EVERY_SECONDS:

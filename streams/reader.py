@@ -6,6 +6,7 @@ cannot be followed (too far behind, or the shard was begun anew) is read whole a
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -117,16 +118,17 @@ class Reader:
         """Add what was written since; False when a shard has to be read whole."""
         if set(view.positions) - set(shards):
             return False
-        for shard in shards:
-            held = view.positions.get(shard)
-            if held is None:
-                return False
-            change = await self._ledger.changes(shard, held.generation, held.sequence)
-            if change is None or change.deltas is None:
-                return False
-            for buckets, totals in change.deltas:
-                _add(view, buckets, totals)
-            view.positions[shard] = change.position
+        if set(shards) - set(view.positions):
+            return False
+        since = {shard: view.positions[shard] for shard in shards}
+        found = await asyncio.gather(*[self._ledger.changes(s, at.generation, at.sequence) for s, at in since.items()])
+        if any(change is None or change.deltas is None for change in found):
+            return False
+        for shard, change in zip(since, found):
+            if change is not None:
+                for buckets, totals in change.deltas or ():
+                    _add(view, buckets, totals)
+                view.positions[shard] = change.position
         return True
 
     async def _read_whole(self, name: str, shards: list[str]) -> SourceView:

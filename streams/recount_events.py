@@ -40,6 +40,32 @@ class Event:
         return (self.event_id,) if self.event_id else (self.name, self.at_us, self.raw)
 
 
+class Values:
+    """The dimension values admitted so far, in order of arrival: one list a property and bound."""
+
+    def __init__(self) -> None:
+        self._admitted: dict[tuple[str, int], list[str]] = defaultdict(list)
+
+    def meet(self, funnels: tuple[Funnel, ...], event: Event) -> None:
+        """Admit what an arriving first-stage event brings, while there is room."""
+        for funnel in (f for f in funnels if event.name in f.stages[0].event):
+            for dimension in funnel.dimensions.values():
+                text, admitted = _text(_dig(event.record, dimension.field)), self._list(dimension)
+                if dimension.allow is None and _fits(text) and text not in admitted and len(admitted) < dimension.max_values:
+                    admitted.append(text)
+
+    def of(self, funnel: Funnel, event: Event) -> tuple[str, ...]:
+        """The values that an event's chain counts under, one a dimension."""
+        return tuple(self._shown(d, _text(_dig(event.record, d.field))) for d in funnel.dimensions.values())
+
+    def _shown(self, dimension: Dimension, text: str) -> str:
+        allowed = self._list(dimension) if dimension.allow is None else dimension.allow
+        return text if text == NONE or text in allowed else OTHER
+
+    def _list(self, dimension: Dimension) -> list[str]:
+        return self._admitted[dimension.field, dimension.max_values]
+
+
 @dataclass
 class Sorted:
     """The records of a source by fate: the applied events of every entity, the others only counted."""
@@ -48,7 +74,7 @@ class Sorted:
     funnels: tuple[Funnel, ...]
     fates: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(FATES, 0)))
     applied: dict[str, list[Event]] = field(default_factory=lambda: defaultdict(list))
-    values: Values = field(default_factory=lambda: Values())
+    values: Values = field(default_factory=Values)
     at_us: int | None = None  # T: the greatest event time that was not rejected
     _newest: dict[str, int] = field(default_factory=dict)
     _seen: dict[tuple[str, tuple[str | int | bytes, ...]], int] = field(default_factory=dict)
@@ -76,32 +102,6 @@ class Sorted:
         self.applied[event.entity].append(event)
         self.values.meet(self.funnels, event)
         return "applied"
-
-
-class Values:
-    """The dimension values admitted so far, in order of arrival: one list a property and bound."""
-
-    def __init__(self) -> None:
-        self._admitted: dict[tuple[str, int], list[str]] = defaultdict(list)
-
-    def meet(self, funnels: tuple[Funnel, ...], event: Event) -> None:
-        """Admit what an arriving first-stage event brings, while there is room."""
-        for funnel in (f for f in funnels if event.name in f.stages[0].event):
-            for dimension in funnel.dimensions.values():
-                text, admitted = _text(_dig(event.record, dimension.field)), self._list(dimension)
-                if dimension.allow is None and _fits(text) and text not in admitted and len(admitted) < dimension.max_values:
-                    admitted.append(text)
-
-    def of(self, funnel: Funnel, event: Event) -> tuple[str, ...]:
-        """The values that an event's chain counts under, one a dimension."""
-        return tuple(self._shown(d, _text(_dig(event.record, d.field))) for d in funnel.dimensions.values())
-
-    def _shown(self, dimension: Dimension, text: str) -> str:
-        allowed = self._list(dimension) if dimension.allow is None else dimension.allow
-        return text if text == NONE or text in allowed else OTHER
-
-    def _list(self, dimension: Dimension) -> list[str]:
-        return self._admitted[dimension.field, dimension.max_values]
 
 
 def amount(stage: Stage, event: Event) -> Decimal:

@@ -20,7 +20,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from streams.producing import KeyedProducer
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import DefaultPartitioner
+
 from tests.parts.kafka import create_topic
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ MOMENTS = {
 }
 CHANNELS = ("paid", "organic", "email", "réseau social", None)
 DEVICES = ("ios", "android", "web", None)
+partition_of = DefaultPartitioner()
 TWICE, BAD = 0.02, 0.004
 
 
@@ -140,9 +143,9 @@ def make_topic(brokers: str, topic: str, partitions: int, **settings: str) -> No
     asyncio.run(create_topic(brokers, topic, partitions, **settings))
 
 
-def produce(brokers: str, topic: str, records: Sequence[Click]) -> dict[int, int]:
+def produce(brokers: str, topic: str, records: Sequence[Click], *, idempotent: bool = True) -> dict[int, int]:
     """Put records into a topic at once; the number that went into each partition."""
-    with Load(brokers, topic, records) as load:
+    with Load(brokers, topic, records, idempotent=idempotent) as load:
         return load.finish()
 
 
@@ -152,8 +155,9 @@ class Load:
     The test goes on meanwhile; leaving the `with` block ends it. Records of one key stay in order.
     """
 
-    def __init__(self, brokers: str, topic: str, records: Sequence[Click], rate: float | None = None) -> None:
+    def __init__(self, brokers: str, topic: str, records: Sequence[Click], rate: float | None = None, *, idempotent: bool = True) -> None:
         self._brokers, self._topic, self._records, self._rate = brokers, topic, records, rate
+        self._idempotent = idempotent
         self._enough = Event()
         self._error: BaseException | None = None
         self._thread = Thread(target=self._run, name=f"load {topic}")
@@ -192,12 +196,21 @@ class Load:
 
     async def _produce(self) -> None:
         began = time.monotonic()
-        async with KeyedProducer(self._brokers, self._topic) as producer:
+        async with AIOKafkaProducer(bootstrap_servers=self._brokers, enable_idempotence=self._idempotent) as producer:
+            partitions = sorted(await producer.partitions_for(self._topic))
             for first in range(0, len(self._records), BATCH):
                 if self._enough.is_set():
                     return
                 if self._rate is not None:
                     await asyncio.sleep(began + first / self._rate - time.monotonic())
-                placed = [await producer.send(*click) for click in self._records[first : first + BATCH]]
-                await producer.flush()
-                self.sent.update(placed)
+                self.sent += await self._hand_over(producer, partitions, self._records[first : first + BATCH])
+
+    async def _hand_over(self, producer: AIOKafkaProducer, partitions: list[int], records: Sequence[Click]) -> Counter[int]:
+        """Send and wait for the acknowledgement; how many records went into each partition."""
+        batches = {partition: producer.create_batch() for partition in partitions}
+        for key, value in records:
+            batches[partition_of(key, partitions, partitions)].append(timestamp=None, key=key, value=value)
+        full = {partition: batch for partition, batch in batches.items() if batch.record_count()}
+        sent = [await producer.send_batch(batch, self._topic, partition=partition) for partition, batch in full.items()]
+        await asyncio.gather(*sent)
+        return Counter({partition: batch.record_count() for partition, batch in full.items()})

@@ -19,6 +19,7 @@ from tests.bench import report
 from tests.bench.contenders import CONTENDERS, Contender, Limit, Task
 from tests.bench.measure import Run, run
 from tests.bench.profile import profile
+from tests.bench.stages import stages
 from tests.bench.topic import PARTITIONS, fill
 from tests.bench.workload import Counts, clicks, recount
 from tests.parts import requirements
@@ -113,6 +114,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", choices=list(CONTENDERS), help="may be given several times")
     parser.add_argument("--profile", action="store_true", help="run the worker once and say where its time goes")
+    parser.add_argument("--stages", action="store_true", help="only say what each stage of the worker's own work costs, without servers")
     options = parser.parse_args()
     options.only = options.only or list(CONTENDERS)
     if options.profile:
@@ -123,6 +125,10 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it warns of every retry, and a new topic needs some
+    if options.stages:
+        for line in stages(list(clicks(options.events, options.entities))):
+            say(line)
+        return 0
     with parts() as (kafka, redis):
         bench = Bench(kafka, redis, options)
         bench.warm_up()

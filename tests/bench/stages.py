@@ -1,7 +1,7 @@
 """`--stages`: what each stage of the worker's own work costs, without Kafka, Redis and Faust.
 
 CPU time of one thread over chunks as the worker gets them, so it says something on a busy machine
-too. Its shards take turns, as partitions do.
+too. The shards take turns, as partitions do.
 """
 
 from __future__ import annotations
@@ -9,83 +9,135 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import zip_longest
+from typing import Any, TypeVar, cast
 
 from aiokafka.partitioner import murmur2
+from redis.asyncio import Redis
 
 from schemas.config import Config
-from streams.counting import ShardCount, encode_state
-from streams.journeys import fold
-from streams.ledger import redis as ledger
+from streams import counting
+from streams.counting import ShardCount
+from streams.ledger.contract import Claim, Write
+from streams.ledger.redis import RedisLedger
 from streams.plan import Plan
-from streams.tally import tally
 from tests.bench.contenders import config
 from tests.bench.topic import PARTITIONS
 from tests.bench.workload import Click
 
-RECORD_BYTES = 85  # of a batch in the log, beside the value
-CHUNK_BYTES = 1_048_576
+CHUNK_RECORDS = 5_970  # of these records in a fetch of 1 MiB
 
-Shard = list[tuple[list[bytes | None], list[bytes | None]]]  # chunks of values and keys
+Chunk = tuple[list[bytes | None], list[bytes | None]]  # values and keys
+T = TypeVar("T")
+
+
+class Clock:
+    """CPU time by stage; what a stage calls that is a stage itself does not count for it."""
+
+    def __init__(self) -> None:
+        self.spent: Counter[str] = Counter()
+        self._inner = 0
+        self._collecting = 0
+
+    def timed(self, stage: str, work: Callable[..., T]) -> Callable[..., T]:
+        def run(*args: Any, **kwargs: Any) -> T:
+            outer, self._inner = self._inner, 0
+            began = time.thread_time_ns()
+            try:
+                return work(*args, **kwargs)
+            finally:
+                took = time.thread_time_ns() - began
+                self.spent[stage] += took - self._inner
+                self._inner = outer + took
+
+        return run
+
+    def collected(self, phase: str, info: dict[str, int]) -> None:
+        """The garbage collector's callback."""
+        if phase == "start":
+            self._collecting = time.thread_time_ns()
+        else:
+            took = time.thread_time_ns() - self._collecting
+            self.spent["the garbage collector"] += took
+            self._inner += took
+
+
+class _NoRedis:
+    """Agrees to every script."""
+
+    def register_script(self, text: str) -> Callable[..., Coroutine[Any, Any, list[bytes]]]:
+        async def agree(keys: Sequence[str], args: Sequence[Any]) -> list[bytes]:
+            return [b"ok"]
+
+        return agree
 
 
 def stages(found: list[Click]) -> Iterator[str]:
     """Microseconds of CPU an event, by stage."""
-    plan = Plan(setup := Config.model_validate(config("clicks")), setup.sources[0])
-    work = [ShardCount(plan) for _ in range(PARTITIONS)]
-    spent: Counter[str] = Counter()
+    clock, shards = Clock(), _shards(found)
     gc.set_threshold(100_000, 20, 50)  # as the worker sets it
-    for turn in zip(*_chunks(found)):
-        for shard, (values, keys) in zip(work, turn):
-            _one(plan, shard, values, keys, spent)
-    events = spent.pop("events")
-    yield f"{'stage':12} µs an event"
-    for stage, nanoseconds in spent.items():
-        yield f"{stage:12} {nanoseconds / events / 1000:11.3f}"
-    yield f"{'all':12} {sum(spent.values()) / events / 1000:11.3f}"
+    gc.collect()
+    gc.freeze()  # a worker does not have all records in memory
+    gc.callbacks.append(clock.collected)
+    records = _count(clock, shards)
+    gc.callbacks.remove(clock.collected)
+    for stage, nanoseconds in [*clock.spent.most_common(), ("all", sum(clock.spent.values()))]:
+        yield f"{nanoseconds / records / 1000:7.3f} µs an event  {stage}"
 
 
-def _one(plan: Plan, shard: ShardCount, values: list[bytes | None], keys: list[bytes | None], spent: Counter[str]) -> None:
-    """What the agent, the shard's count and the ledger do with one chunk."""
-    began = time.thread_time_ns()
+def _count(clock: Clock, shards: list[list[Chunk]]) -> int:
+    """Count all chunks as the worker does; how many records that were."""
+    plan = Plan(setup := Config.model_validate(config("clicks")), setup.sources[0])
+    plan.decoder.decode = clock.timed("decode", plan.decoder.decode)  # type: ignore[method-assign]  # to time it
+    plan.prepare = clock.timed("prepare: dimension values and amounts", plan.prepare)  # type: ignore[method-assign]  # to time it
+    ledger = RedisLedger(cast("Redis", _NoRedis()))
+    claim = Claim("web:0", 1, "token", 0, -1, {})
+    count = clock.timed("the rest of the shard's count: missing states, encoding states", _one)
+    pack = clock.timed("pack for Redis", lambda write: _run(ledger.apply(claim, write)))
+    work = [ShardCount(plan) for _ in shards]
+    with _timed_parts(clock):
+        for turn in zip_longest(*shards):
+            for shard, chunk in zip(work, turn):
+                if chunk is not None:
+                    pack(count(shard, *chunk))
+    return sum(len(values) for chunks in shards for values, _ in chunks)
 
-    def done(stage: str) -> None:
-        nonlocal began
-        now = time.thread_time_ns()
-        spent[stage] += now - began
-        began = now
 
-    now_us = time.time_ns() // 1000
-    batch = plan.decoder.decode(values, keys, now_us, plan.source.max_skew.micros)
-    done("decode")
-    pending = shard.decode(0, len(values), values, keys, now_us)
-    done("again")  # decoding once more, and what the fold needs: the difference is the latter
+@contextmanager
+def _timed_parts(clock: Clock) -> Iterator[None]:
+    kept = {name: getattr(counting, name) for name in ("fold", "tally")}
+    for name, part in kept.items():
+        setattr(counting, name, clock.timed(name, part))
+    try:
+        yield
+    finally:
+        for name, part in kept.items():
+            setattr(counting, name, part)
+
+
+def _one(shard: ShardCount, values: list[bytes | None], keys: list[bytes | None]) -> Write:
+    pending = shard.decode(0, len(values), values, keys, time.time_ns() // 1000)
     if pending.unknown:
         shard.learn(pending, {registry: dict.fromkeys(texts, True) for registry, texts in pending.unknown.items()})
-    began = time.thread_time_ns()
-    result = fold(plan, batch, pending.prepared, shard.states)
-    done("fold")
-    deltas = tally(plan, result, shard.watermark_us, {})
-    shard.watermark_us = deltas.watermark_us
-    done("tally")
-    states = [(entity, encode_state(state)) for entity, state in result.touched.items()]
-    done("encode")
-    packed = ledger._pack([item for pair in states for item in pair])
-    ledger._pack(ledger._counts(deltas.buckets, deltas.totals))
-    done("pack")
-    spent["again"] -= 0
-    spent["events"] += len(values)
-    del packed
+    return shard.fold(pending).write
 
 
-def _chunks(found: list[Click]) -> list[Shard]:
-    """The records of each partition in chunks of what one fetch brings."""
-    shards: list[Shard] = [[([], [])] for _ in range(PARTITIONS)]
+def _run(work: Coroutine[Any, Any, T]) -> None:
+    """To its end, for nothing in it really waits."""
+    with suppress(StopIteration):
+        work.send(None)
+
+
+def _shards(found: list[Click]) -> list[list[Chunk]]:
+    """The records of each partition, in chunks as a fetch brings them."""
+    shards: list[list[Chunk]] = [[([], [])] for _ in range(PARTITIONS)]
     for click in found:
         key = click.key()
-        shard = shards[(murmur2(key) & 0x7FFFFFFF) % PARTITIONS]
-        if len(shard[-1][0]) >= CHUNK_BYTES // (RECORD_BYTES + RECORD_BYTES):
-            shard.append(([], []))
-        shard[-1][0].append(click.value())
-        shard[-1][1].append(key)
+        chunks = shards[(murmur2(key) & 0x7FFFFFFF) % PARTITIONS]
+        if len(chunks[-1][0]) == CHUNK_RECORDS:
+            chunks.append(([], []))
+        chunks[-1][0].append(click.value())
+        chunks[-1][1].append(key)
     return shards

@@ -86,7 +86,7 @@ async def test_an_alertmanager_hears_of_an_incident_and_of_its_end_across_a_rest
             (held,) = alertmanager.alerts()
             assert held["labels"]["alertname"] == "CheckoutToPayLow"
             assert held["annotations"]["summary"] == "Browse to order: checkout → pay at 12.3%, under 40%"
-            assert held["generatorURL"] == "https://funnels.example/?funnel=purchase&window=5m"
+            assert held["generatorURL"] == "https://funnels.example/#window.purchase=5m"
             assert held["startsAt"].startswith("2026-01-02T03:04:30")
         async with Worker(client, unique_name, setup, counts).running() as worker:
             assert await worker.tick(25) == []

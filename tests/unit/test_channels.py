@@ -136,7 +136,7 @@ async def test_alertmanager_gets_a_resolved_alert_that_has_ended_under_the_same_
 
 
 async def test_alertmanager_gets_the_page_and_the_runbook() -> None:
-    said = notification().model_copy(update={"link": "https://funnels.example/?funnel=purchase", "runbook": "https://wiki/pay"})
+    said = notification().model_copy(update={"link": "https://funnels.example/#window.purchase=5m", "runbook": "https://wiki/pay"})
     (alert,) = (await received(alertmanager, said)).body
     assert alert["generatorURL"] == said.link
     assert alert["annotations"]["runbook_url"] == said.runbook

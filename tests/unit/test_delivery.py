@@ -303,18 +303,21 @@ async def running(desk: Desk, leads: Callable[[], bool]) -> AsyncIterator[None]:
         await task
 
 
-async def test_it_runs_while_this_process_leads_survives_a_store_that_fails_and_ends_when_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [StoreUnavailable("no answer"), ZeroDivisionError()])
+async def test_it_runs_while_this_process_leads_survives_a_failure_and_ends_when_closed(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk = Desk({"oncall": Recorder()})
     asked: list[int] = []
     real = desk.store.outbox
 
-    async def once_unavailable() -> list[OutboxEntry]:
+    async def fail_once() -> list[OutboxEntry]:
         asked.append(1)
         if len(asked) == 1:
-            raise StoreUnavailable("no answer")
+            raise error
         return await real()
 
-    monkeypatch.setattr(desk.store, "outbox", once_unavailable)
+    monkeypatch.setattr(desk.store, "outbox", fail_once)
     await desk.put(notification())
     answers = iter([False] * 3)
 

@@ -32,7 +32,7 @@ def test_a_firing_alert_says_what_leaks_how_badly_and_since_when() -> None:
         "CheckoutToPayLow (page) fires under 40%; with 95% confidence the rate is at most 14.3%.",
         "Under it since 2026-01-02 03:03:50 UTC, firing since 2026-01-02 03:04:10 UTC.",
         "It resolves at 45% or more.",
-        "Page: https://funnels.example/?funnel=purchase&window=5m",
+        "Page: https://funnels.example/#window.purchase=5m",
         "Runbook: https://wiki/pay",
     ]
 
@@ -53,7 +53,7 @@ def test_an_alert_about_one_value_says_which() -> None:
     message = said(100, 812, AlertKey("CheckoutToPayLow", "device", "ios"), web_url="https://funnels.example")
     assert message.title == "Browse to order (device ios): checkout → pay at 12.3%, under 40%"
     assert "812 users with device ios reached checkout" in message.text
-    assert message.link == "https://funnels.example/?funnel=purchase&window=5m&by=device"
+    assert message.link == "https://funnels.example/#window.purchase=5m&by.purchase=device"
 
 
 def test_an_alert_that_still_fires_between_the_thresholds_does_not_claim_to_be_under() -> None:

@@ -61,7 +61,7 @@ class Agent:
     async def _run(self, partition: Partition, chunks: asyncio.Queue[Chunk]) -> None:
         opened: Any = None
         try:
-            while True:
+            while self._custodian.holds(partition):  # a cancel that meets a finishing Redis call can be lost
                 if opened is not None and (chunks.empty() or self._is_full(partition)):
                     await self._close(partition, opened)
                     opened = None

@@ -125,6 +125,7 @@ def _add_tasks(app: FunnelApp, producer: AckedProducer) -> None:
     original = app.on_stop
 
     async def on_stop() -> None:
+        app.service.stop()
         await app.custody.drain()
         await original()
         await producer.close()

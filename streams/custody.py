@@ -94,6 +94,10 @@ class Custodian:
         held = self._partitions.get(tp)
         return held if held is not None and held.serial == serial else None
 
+    def holds(self, partition: Partition) -> bool:
+        """Whether the partition is still counted under its claim."""
+        return self._partitions.get(partition.tp) is partition
+
     def partitions(self) -> list[Partition]:
         return list(self._partitions.values())
 
@@ -213,7 +217,7 @@ class Custodian:
     async def submit(self, partition: Partition, write: Write, before: Coroutine[Any, Any, None] | None = None) -> None:
         """Queue a write behind the one in flight; waits while there is one. `before` runs first."""
         await self.written(partition)
-        if self._partitions.get(partition.tp) is not partition:
+        if not self.holds(partition):
             if before is not None:
                 before.close()
             return
@@ -245,7 +249,7 @@ class Custodian:
     def resync(self, partition: Partition, why: Outcome | BaseException) -> None:
         """Forget the partition's states, make what is on its way void, and claim it again."""
         tp = partition.tp
-        if self._partitions.get(tp) is not partition:
+        if not self.holds(partition):
             return
         del self._partitions[tp]
         self._consumer().void(tp)

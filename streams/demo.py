@@ -53,7 +53,7 @@ def run_demo(*, seconds: float | None, rate: float, port: int | None, browser: b
         out.say(f"page and API: {worker.url}  (Ctrl-C ends the demo)", "bold")
         if browser and sys.stdout.isatty():
             _open_browser(worker.url)
-        demo = Demo(config, broker.address, worker, out)
+        demo = Demo(config, broker.address, worker, stack.enter_context(Client(worker.url)), out)
         asyncio.run(demo.run(seconds, rate, interrupts))
         if seconds is not None:
             result = demo.account()
@@ -67,10 +67,9 @@ def run_demo(*, seconds: float | None, rate: float, port: int | None, browser: b
 class Demo:
     """Produces the traffic, and tells of it and of what the service makes of it."""
 
-    def __init__(self, config: Config, brokers: str, worker: Worker, out: View) -> None:
-        self._config, self._brokers, self._worker, self._out = config, brokers, worker, out
+    def __init__(self, config: Config, brokers: str, worker: Worker, client: Client, out: View) -> None:
+        self._config, self._brokers, self._worker, self._client, self._out = config, brokers, worker, client, out
         self._source = config.sources[0]
-        self._client = Client(worker.url)
         self._kept: list[tuple[int, bytes | None, bytes]] = []  # partition, key, value of what was produced
         self._produced = 0
         self._told = 0

@@ -46,7 +46,7 @@ def settled(now: float) -> float:
 def schedule(start: float, seconds: float | None) -> Incident | None:
     """The incident of traffic that begins at `start`; None when the run is too short for it to resolve."""
     if seconds is None:
-        begin = _boundary(start + ENDLESS_AFTER_SECONDS + BUCKET_SECONDS - 1)
+        begin = -_boundary(-start - ENDLESS_AFTER_SECONDS)
         return Incident(begin, ENDLESS_LENGTH_SECONDS, ENDLESS_EVERY_SECONDS)
     length = max(SHORTEST_SECONDS, _boundary(seconds / SHARE))
     latest = start + seconds - length - BUCKET_SECONDS - MARGIN_SECONDS
@@ -55,4 +55,5 @@ def schedule(start: float, seconds: float | None) -> Incident | None:
 
 
 def _boundary(at: float) -> float:
+    """The last boundary up to then."""
     return at - at % BUCKET_SECONDS

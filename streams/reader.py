@@ -20,7 +20,7 @@ from streams.metrics import SourceReading
 from streams.plan import Plan
 from streams.rates import breakdowns, overall, stage_reports
 from streams.tally import BucketKey
-from streams.watermark import is_stale, report_time
+from streams.watermark import is_catching_up, is_stale, report_time
 from streams.windows import Cells, FunnelCounts
 
 
@@ -67,6 +67,10 @@ class SourceView:
     def stale(self) -> bool:
         marks = {p: at.watermark_us for p, at in _by_partition(self.positions).items()}
         return is_stale(marks, self.lags, self.at_us)
+
+    def settled(self, wall_clock_us: int) -> bool:
+        """Whether rules may be judged: neither stale nor catching up with a backlog."""
+        return not self.stale and not is_catching_up(self.at_us, wall_clock_us, self.lag)
 
     @property
     def gone(self) -> int:

@@ -65,7 +65,8 @@ class Recount:
                 reaches = [r for r in self.reaches[funnel.name] if r.stage == place]
                 for split in self.splits(funnel):
                     for measure, number in _measures(reaches, split, windows):
-                        found[(funnel.name, stage.name, *split, measure)] = number
+                        cell = (funnel.name, stage.name, *split, measure)
+                        found[cell] = number
         return found
 
     def splits(self, funnel: Funnel) -> list[Split]:

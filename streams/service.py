@@ -27,7 +27,7 @@ from streams.custody import Custodian, Partition
 from streams.lease import Lease
 from streams.ledger.redis import RedisLedger, connect
 from streams.metrics import LedgerCollector, WorkerMetrics, exposition
-from streams.reader import Reader
+from streams.reader import Reader, now_us
 
 log = structlog.get_logger()
 TURN_SECONDS_MAX = 30.0
@@ -55,20 +55,26 @@ class Service:
         self._fence: int | None = None
         self._states: list[AlertState] = []
         self._failing: set[str] = set()
+        self._stopping = False
 
     # The tick
 
     async def run(self) -> None:
-        """Tick until cancelled."""
+        """Tick until `stop`, or until cancelled."""
         delivery = asyncio.create_task(self._delivery.run(lambda: self._fence is not None))
         try:
-            while True:
+            # On Python 3.10 and 3.11 a cancel that meets a finishing Redis call is lost: hence the flag.
+            while not self._stopping:
                 started = time.monotonic()
                 await self._tick()
                 await asyncio.sleep(max(0.05, self._settings.worker.tick_seconds - (time.monotonic() - started)))
         finally:
-            delivery.cancel()
             await self._delivery.close()
+            await delivery
+
+    def stop(self) -> None:
+        """End `run` after the tick at hand."""
+        self._stopping = True
 
     async def _tick(self) -> None:
         self._note_partitions()
@@ -85,7 +91,7 @@ class Service:
     async def _evaluate(self, fence: int) -> None:
         views = self.reader.views
         at = {name: view.at_us for name, view in views.items()}
-        stale = {name: view.stale for name, view in views.items()}
+        stale = {name: not view.settled(now_us()) for name, view in views.items()}
         for transition in await self._evaluator.tick(fence, self.reader.counts(), at, stale):
             log.info("alert", **transition.model_dump(mode="json"))
         self._states = alert_states(self.config, await self._store.states())

@@ -80,21 +80,28 @@ class Shop:
 
     def until(self, now: float) -> list[Click]:
         """The clicks since the last call, up to `now`, in order of time."""
-        while self._arrival <= now:
-            self._schedule(self._arrival, _Visit(self._visitor(), self._pick(CHANNELS), self._pick(ARRIVES)))
-            self._arrival += self._random.expovariate(self._visits_per_second)
         clicks = []
-        while self._due and self._due[0][0] <= now:
-            at, _, visit = heapq.heappop(self._due)
+        while (following := self._next(now)) is not None:
+            at, visit = following
             happened = self._happens(at, visit)
             if happened:
                 clicks.append(self._click(at, visit, happened))
-            following = self._pick(FOLLOWS.get(happened, ()))
-            if following:
-                self._schedule(at + self._random.uniform(*STEP_SECONDS), _Visit(visit.visitor, visit.channel, following))
+            doing = self._pick(FOLLOWS.get(happened, ()))
+            if doing:
+                self._schedule(at + self._random.uniform(*STEP_SECONDS), _Visit(visit.visitor, visit.channel, doing))
             else:
                 self._leave(visit.visitor)
         return clicks
+
+    def _next(self, now: float) -> tuple[float, _Visit] | None:
+        """What is due next; an arrival before it is made first, so that the dice fall in order of time."""
+        while self._arrival <= now and (not self._due or self._arrival <= self._due[0][0]):
+            self._schedule(self._arrival, _Visit(self._visitor(), self._pick(CHANNELS), self._pick(ARRIVES)))
+            self._arrival += self._random.expovariate(self._visits_per_second)
+        if not self._due or self._due[0][0] > now:
+            return None
+        at, _, visit = heapq.heappop(self._due)
+        return at, visit
 
     def _schedule(self, at: float, visit: _Visit) -> None:
         self._made += 1

@@ -27,3 +27,8 @@ def is_stale(watermarks_us: Mapping[int, int], lags: Mapping[int, int], at_us: i
     if at_us is None:
         return False
     return any(lags.get(p, 0) > 0 and mark < at_us - STALE_US for p, mark in watermarks_us.items())
+
+
+def is_catching_up(at_us: int | None, wall_clock_us: int, lag: int | None) -> bool:
+    """Whether T runs through the past because records wait to be read: no time to judge rates."""
+    return at_us is not None and bool(lag) and at_us < wall_clock_us - STALE_US

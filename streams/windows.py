@@ -42,9 +42,11 @@ class FunnelCounts:
     buckets: dict[int, dict[int, Cells]] = field(default_factory=dict)  # width -> bucket -> cells
     totals: Cells = field(default_factory=dict)
     _running: dict[int, _Running] = field(default_factory=dict)  # by window in seconds
+    _past: dict[tuple[int, int], Cells] = field(default_factory=dict)  # sums of windows that T has left, until the next change
 
     def add(self, width: int, bucket: int, cells: Mapping[str, int]) -> None:
         """Add counts to a bucket (of one partition, or what changed)."""
+        self._past.clear()
         _add(self.buckets.setdefault(width, {}).setdefault(bucket, {}), cells)
         for running in self._running.values():
             if running.width == width and bucket >= running.first:
@@ -67,11 +69,12 @@ class FunnelCounts:
         """The sums over a trailing window: from its first bucket onward, without an upper end."""
         width, first = first_bucket(window_seconds, at_us)
         running = self._running.get(window_seconds)
-        if running is None or first < running.first:
-            sums = self._sum(width, first)
-            if running is None:
-                self._running[window_seconds] = _Running(width, first, sums)
-            return sums
+        if running is None:
+            running = self._running[window_seconds] = _Running(width, first, self._sum(width, first))
+        if first < running.first:
+            if (width, first) not in self._past:
+                self._past[width, first] = self._sum(width, first)
+            return self._past[width, first]
         if first > running.first:
             self._advance(running, first)
         return running.sums

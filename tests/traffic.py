@@ -70,6 +70,7 @@ MOMENTS = {
 }
 CHANNELS = ("paid", "organic", "email", "réseau social", None)
 DEVICES = ("ios", "android", "web", None)
+BATCH_BYTES_MAX = 1_000_000
 partition_of = DefaultPartitioner()
 TWICE, BAD = 0.02, 0.004
 
@@ -196,7 +197,8 @@ class Load:
 
     async def _produce(self) -> None:
         began = time.monotonic()
-        async with AIOKafkaProducer(bootstrap_servers=self._brokers, enable_idempotence=self._idempotent) as producer:
+        options = {"enable_idempotence": self._idempotent, "max_batch_size": BATCH_BYTES_MAX}
+        async with AIOKafkaProducer(bootstrap_servers=self._brokers, **options) as producer:
             partitions = sorted(await producer.partitions_for(self._topic))
             for first in range(0, len(self._records), BATCH):
                 if self._enough.is_set():
@@ -209,7 +211,8 @@ class Load:
         """Send and wait for the acknowledgement; how many records went into each partition."""
         batches = {partition: producer.create_batch() for partition in partitions}
         for key, value in records:
-            batches[partition_of(key, partitions, partitions)].append(timestamp=None, key=key, value=value)
+            placed = batches[partition_of(key, partitions, partitions)].append(timestamp=None, key=key, value=value)
+            assert placed is not None, "the batch is full"
         full = {partition: batch for partition, batch in batches.items() if batch.record_count()}
         sent = [await producer.send_batch(batch, self._topic, partition=partition) for partition, batch in full.items()]
         await asyncio.gather(*sent)

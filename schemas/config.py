@@ -291,6 +291,9 @@ def _duplicate_keys(node: yaml.Node, depth: int = 0) -> Iterator[Problem]:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                yield Problem(key.start_mark.line + 1, "", "a key is a list or a mapping", "write a word")
+                continue
             if key.value in seen:
                 yield Problem(key.start_mark.line + 1, "", f"key {key.value!r} is there twice", "keep one of them")
             seen.add(str(key.value))

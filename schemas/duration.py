@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 MICROS = 1_000_000
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-PATTERN = re.compile(r"^(\d{1,9})([smhd])$")
+PATTERN = re.compile(r"([0-9]{1,9})([smhd])")
 
 
 class Duration(int):
@@ -22,7 +22,7 @@ class Duration(int):
     text: str
 
     def __new__(cls, text: str) -> Duration:
-        match = PATTERN.match(text)
+        match = PATTERN.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is no duration; write a whole number and s, m, h or d, as in 30s, 5m, 1h, 7d")
         self = super().__new__(cls, int(match[1]) * UNITS[match[2]])
@@ -47,7 +47,7 @@ class Duration(int):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "pattern": PATTERN.pattern, "examples": ["30s", "5m", "1h", "7d"]}
+        return {"type": "string", "pattern": f"^{PATTERN.pattern}$", "examples": ["30s", "5m", "1h", "7d"]}
 
     @classmethod
     def _validate(cls, value: Any) -> Duration:

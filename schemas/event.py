@@ -273,7 +273,7 @@ def _iso_micros(text: str) -> int:
         moment = moment.replace(tzinfo=timezone.utc)
     delta = moment - EPOCH
     micros = (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
-    if micros < 0:
+    if not 0 <= micros < MILLIS_MAX * 1000:
         raise Reject("bad_timestamp", text[:64])
     return micros
 
@@ -343,8 +343,9 @@ def _struct(wanted: dict[str, tuple[list[str], Any]], depth: int = 0) -> _Tree:
         attribute = leaf if depth == 0 and leaf in FIELD_TYPES else f"f{place}"
         attributes[head] = attribute
         if leaf is not None:
-            # A path that is both a value and a way through (properties.a, properties.a.b) is kept as it is.
-            type_ = group[leaf][1] if len(group) == 1 else Any
+            # One path may be a field and a property, or a value and a way through: the field's type holds.
+            strict = [kind for rest, kind in group.values() if not rest and kind is not Any]
+            type_ = strict[0] if strict else Any
         elif depth == 0 or any(type_ is not Any for _, type_ in group.values()):
             below[head] = _struct(group, depth + 1)
             type_ = below[head].type | None

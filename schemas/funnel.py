@@ -78,14 +78,15 @@ class Funnel(Model):
 
     @property
     def definition(self) -> int:
-        """A 31-bit hash of what the funnel counts; counts belong to it (semantics: definition)."""
+        """A 31-bit hash of what the funnel counts (semantics: definition)."""
         counted = {
             "name": self.name,
             "source": self.source,
             "order": self.order,
             "conversion_window": int(self.conversion_window),
             "stages": [[sorted(stage.event), stage.value] for stage in self.stages],
-            "dimensions": {n: [d.field, d.allow and sorted(d.allow), d.max_values] for n, d in self.dimensions.items()},
+            # In their order: the stored values of a chain are.
+            "dimensions": [[n, d.field, d.allow and sorted(d.allow), d.max_values] for n, d in self.dimensions.items()],
         }
         digest = hashlib.blake2b(json.dumps(counted, sort_keys=True).encode(), digest_size=4).digest()
         return int.from_bytes(digest, "big") >> 1

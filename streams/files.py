@@ -47,24 +47,29 @@ class EventFile:
         self.path = Path(path)
         self.form = _format(self.path, form)
         self.line = 0
+        self._raw: io.BufferedReader | None = None
         try:
-            self._raw = self.path.open("rb")
             self.size = self.path.stat().st_size
         except OSError as error:
-            raise UsageError(f"{self.path}: cannot be read ({error.strerror}); name a readable event file") from None
+            raise self._unreadable(error) from None
 
     @property
     def position(self) -> int:
         """Bytes read so far; 0 where the system does not say (a pipe)."""
         with suppress(OSError, ValueError):
-            return self._raw.raw.tell()
+            return self._raw.raw.tell() if self._raw is not None else 0
         return 0
 
     def records(self) -> Iterator[bytes]:
         """Every record as JSON bytes, in the file's order."""
-        with self._raw:
+        try:
+            self._raw = self.path.open("rb")
+        except OSError as error:
+            raise self._unreadable(error) from None
+        with self._raw as raw:
+            lines = self._lines(raw)
             try:
-                yield from self._csv() if self.form == "csv" else self._jsonl()
+                yield from self._csv(lines) if self.form == "csv" else _jsonl(lines)
             except (OSError, EOFError, zlib.error) as error:
                 raise self._wrong(f"cannot be unpacked ({error}); the file is damaged or cut short") from None
 
@@ -72,12 +77,15 @@ class EventFile:
         """FILE:LINE of the latest record."""
         return f"{self.path}:{self.line}"
 
+    def _unreadable(self, error: OSError) -> UsageError:
+        return UsageError(f"{self.path}: cannot be read ({error.strerror}); name a readable event file")
+
     def _wrong(self, what: str) -> UsageError:
         return UsageError(f"{self.path}:{max(self.line, 1)}: {what}")
 
-    def _lines(self) -> Iterator[bytes]:
+    def _lines(self, raw: io.BufferedReader) -> Iterator[bytes]:
         """Lines without their ends, a UTF-8 byte order mark taken off."""
-        unpacked: Any = gzip.GzipFile(fileobj=self._raw) if _is_gzip(self._raw) else self._raw
+        unpacked: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if _is_gzip(raw) else raw
         while line := unpacked.readline(LINE_BYTES_MAX + 1):
             self.line += 1
             if len(line) > LINE_BYTES_MAX:
@@ -88,11 +96,8 @@ class EventFile:
                 line = line.removeprefix(UTF8_MARK)
             yield line.rstrip(b"\r\n")
 
-    def _jsonl(self) -> Iterator[bytes]:
-        return (line for line in self._lines() if line and not line.isspace())
-
-    def _csv(self) -> Iterator[bytes]:
-        rows = csv.reader(self._text(), strict=True)
+    def _csv(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        rows = csv.reader(self._text(lines), strict=True)
         try:
             put = self._columns(next(rows, []))
             for row in rows:
@@ -101,8 +106,8 @@ class EventFile:
         except csv.Error as error:
             raise self._wrong(f"is no CSV: {error}") from None
 
-    def _text(self) -> Iterator[str]:
-        for line in self._lines():
+    def _text(self, lines: Iterator[bytes]) -> Iterator[str]:
+        for line in lines:
             try:
                 yield line.decode() + "\n"
             except UnicodeDecodeError as error:
@@ -140,6 +145,10 @@ def _format(path: Path, form: str | None) -> Format:
     if found not in get_args(Format):
         raise UsageError(f"{path}: its name does not tell the format; give --format jsonl or --format csv")
     return "csv" if found == "csv" else "jsonl"
+
+
+def _jsonl(lines: Iterator[bytes]) -> Iterator[bytes]:
+    return (line for line in lines if line and not line.isspace())
 
 
 def _is_gzip(raw: io.BufferedReader) -> bool:

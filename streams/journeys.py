@@ -16,7 +16,8 @@ An event older than the entity's newest one is late.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import lt
@@ -25,9 +26,10 @@ from typing import Any
 from xxhash import xxh3_64_intdigest as digest
 
 from schemas.event import Batch
-from streams.plan import BUCKET_US, Plan, Prepared
+from streams.plan import BUCKET_US, Op, Plan, Prepared
 
 TAIL_MAX = 64  # (time, identity) pairs kept an entity; beyond it the oldest are forgotten
+NO_STAGE = 256
 ID_SEED = 1  # identities by event_id and by bytes never meet
 
 State = list[Any]
@@ -69,7 +71,43 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: dict[str, State],
     lateness = plan.lateness_us
     touched, reaches, moved = out.touched, out.reaches, out.moved
     filtered = late = duplicate = 0
-    for i in total_order(plan, batch, skip):
+
+    def advance(state: State, ops: Iterable[Op], i: int) -> None:
+        time = times[i]
+        bucket = time // BUCKET_US
+        for at, before, window, stage, number, valued in ops:
+            if before:
+                start = state[before]
+                if start is None or time - start > window:
+                    continue
+                values = state[before + 1]
+            else:
+                start = time
+                column = columns[number]
+                values = "" if column is None else column[i]
+            mark = state[at + 2]
+            if mark is not None:
+                moved.append((stage, state[at + 1], mark))
+            reach = (stage, values, bucket)
+            reaches.append(reach)
+            if trace is not None:
+                trace.append((entities[i], stage, time))
+            state[at] = start
+            state[at + 1] = values
+            state[at + 2] = bucket
+            if valued:
+                amount = amounts[i][stage]
+                if amount:
+                    out.amounts.append((reach, amount))
+
+    order, ties = total_order(plan, batch, skip)
+    tied: dict[str, list[int]] = {}  # accepted events of a tie, whose order differs from funnel to funnel
+    for i in order:
+        if i < 0:
+            waiting = tied.pop(entities[~i], [])
+            for j, op in _by_funnel(plan, batch, waiting):
+                advance(states[entities[j]], (op,), j)
+            continue
         ops = get_ops(names[i])
         if ops is None:
             filtered += 1
@@ -88,66 +126,74 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: dict[str, State],
                 continue
             tail = state[2]
             if newest >= time - lateness:
+                if tail is not None:
+                    _prune(tail, time - lateness)
                 if identity == state[1] or (tail is not None and identity in tail[1::2]):
                     duplicate += 1
                     continue
-                state[2] = _longer(tail, newest, state[1], time - lateness)
+                if tail is None:
+                    state[2] = [newest, state[1]]
+                else:
+                    tail += (newest, state[1])
             elif tail is not None:
                 state[2] = None
         state[0] = time
         state[1] = identity
         touched[entity] = state
-        bucket = time // BUCKET_US
-        for at, before, window, stage, number, valued in ops:
-            if before:
-                start = state[before]
-                if start is None or time - start > window:
-                    continue
-                values = state[before + 1]
-            else:
-                start = time
-                column = columns[number]
-                values = "" if column is None else column[i]
-            mark = state[at + 2]
-            if mark is not None:
-                moved.append((stage, state[at + 1], mark))
-            reach = (stage, values, bucket)
-            reaches.append(reach)
-            if trace is not None:
-                trace.append((entity, stage, time))
-            state[at] = start
-            state[at + 1] = values
-            state[at + 2] = bucket
-            if valued:
-                amount = amounts[i][stage]
-                if amount:
-                    out.amounts.append((reach, amount))
+        if i in ties:
+            tied.setdefault(entity, []).append(i)
+        else:
+            advance(state, ops, i)
     out.filtered, out.late, out.duplicate = filtered, late, duplicate
     out.applied = len(times) - len(skip) - filtered - late - duplicate
     out.watermark_us = max((t for i, t in enumerate(times) if i not in skip) if skip else times, default=-1)
     return out
 
 
-def total_order(plan: Plan, batch: Batch, skip: set[int]) -> Sequence[int]:
-    """Places of a batch in the total order: timestamp, lowest stage matched, event_id, bytes."""
-    times = batch.times
+def total_order(plan: Plan, batch: Batch, skip: set[int]) -> tuple[Iterable[int], Container[int]]:
+    """Places of a batch in the total order: timestamp, lowest stage matched, event_id, bytes.
+
+    The lowest stage is each funnel's own. Where several funnels might order one entity's simultaneous
+    events differently, these events are the second result, and ~(the last of them) follows them.
+    """
+    times, entities = batch.times, batch.entities
     if not skip and all(map(lt, times, islice(times, 1, None))):
-        return range(len(times))
-    order = sorted(range(len(times)), key=times.__getitem__)
-    if len(set(times)) < len(times) and len(set(zip(times, batch.entities))) < len(times):
-        lowest = {name: min(op[3] & 0xFF for op in ops) for name, ops in plan.ops.items()}
-        order.sort(key=lambda i: (times[i], lowest.get(batch.names[i], 255), batch.ids[i], batch.raws[i]))
-    return [i for i in order if i not in skip] if skip else order
+        return range(len(times)), ()
+    order = sorted((i for i in range(len(times)) if i not in skip) if skip else range(len(times)), key=times.__getitem__)
+    moments = Counter((times[i], entities[i]) for i in order) if len(set(times)) < len(times) else Counter()
+    if len(moments) in (0, len(order)):
+        return order, ()
+    lowest = _lowest_stages(plan, None)
+    order.sort(key=lambda i: (times[i], entities[i], lowest.get(batch.names[i], NO_STAGE), batch.ids[i], batch.raws[i]))
+    if len(plan.funnels) == 1:
+        return order, ()
+    marked: list[int] = []
+    for n, i in enumerate(order):
+        marked.append(i)
+        moment = (times[i], entities[i])
+        if moments[moment] > 1 and (n + 1 == len(order) or (times[order[n + 1]], entities[order[n + 1]]) != moment):
+            marked.append(~i)
+    return marked, {i for i in order if moments[times[i], entities[i]] > 1}
 
 
-def _longer(tail: list[int] | None, time: int, identity: int, horizon: int) -> list[int]:
-    """The tail with one event more, without what is older than the horizon or beyond the bound."""
-    if tail is None:
-        return [time, identity]
+def _by_funnel(plan: Plan, batch: Batch, waiting: Sequence[int]) -> Iterator[tuple[int, Op]]:
+    """The stages that simultaneous events of one entity match, each funnel in its own total order."""
+    for funnel in plan.funnels:
+        lowest = _lowest_stages(plan, funnel.number)
+        for i in sorted(waiting, key=lambda i: (lowest.get(batch.names[i], NO_STAGE), batch.ids[i], batch.raws[i])):
+            yield from ((i, op) for op in plan.ops[batch.names[i]] if op[4] == funnel.number)
+
+
+def _lowest_stages(plan: Plan, number: int | None) -> dict[str, int]:
+    """Event name to the lowest stage it matches, in one funnel or (None) in any."""
+    mine = {name: [op[3] & 0xFF for op in ops if number in (None, op[4])] for name, ops in plan.ops.items()}
+    return {name: min(stages) for name, stages in mine.items() if stages}
+
+
+def _prune(tail: list[int], horizon: int) -> None:
+    """Forget what is older than the horizon, and the oldest where another event would not fit."""
     forget = max(0, len(tail) - 2 * (TAIL_MAX - 1))
     while forget < len(tail) and tail[forget] < horizon:
         forget += 2
-    del tail[:forget]
-    tail.append(time)
-    tail.append(identity)
-    return tail
+    if forget:
+        del tail[:forget]

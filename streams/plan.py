@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
+from zlib import crc32
 
 from schemas.config import Config, Source
 from schemas.duration import MICROS, bucket_seconds
@@ -25,6 +26,7 @@ BLOCK_HEAD = 2  # of a funnel's block: definition, number of cells
 CELLS = 3  # per stage: start, values, mark
 
 FINEST_SECONDS = 10
+LONGEST_SECONDS = {10: 3600, 60: 86_400, 3600: 30 * 86_400}  # the longest window made of buckets of a width
 BUCKET_US = FINEST_SECONDS * MICROS
 
 
@@ -97,15 +99,14 @@ class FunnelPlan:
     def __init__(self, number: int, funnel: Funnel, windows: Sequence[int], slack_seconds: int) -> None:
         self.number = number
         self.funnel = funnel
-        self.definition = funnel.definition
         self.cells = CELLS * len(funnel.stages)
         self.dimensions = tuple(funnel.dimensions)
         self.values = tuple(Values(d.field, d) for d in funnel.dimensions.values())
-        longest: dict[int, int] = {}
-        for window in windows:
-            width = bucket_seconds(window)
-            longest[width] = max(longest.get(width, 0), window)
-        self.kept = tuple(Kept(w, (longest[w] + slack_seconds) // w + 1) for w in sorted(longest))
+        widths = sorted({bucket_seconds(window) for window in windows})
+        # Kept for the longest window that a width may serve, so that a window can be added later. In a
+        # width that is new, people would leave buckets that never counted them: that is another definition.
+        self.kept = tuple(Kept(w, (LONGEST_SECONDS[w] + slack_seconds) // w + 1) for w in widths)
+        self.definition = crc32(f"{funnel.definition}:{widths}".encode()) >> 1
 
 
 class Plan:
@@ -167,7 +168,7 @@ class Plan:
         return self._empty.copy()
 
     def adopt(self, stored: list[Any]) -> list[Any]:
-        """A state as it was stored, laid out for today's funnels: known definitions keep their cells."""
+        """A state as it was stored, laid out for today's funnels; cells of other definitions follow behind."""
         if len(stored) == len(self._empty) and all(stored[s - BLOCK_HEAD] == self._empty[s - BLOCK_HEAD] for s in self._slots):
             return stored
         state = self.new_state()
@@ -176,17 +177,20 @@ class Plan:
         at = HEAD
         while at < len(stored):
             definition, cells = stored[at : at + BLOCK_HEAD]
-            at += BLOCK_HEAD
+            block = stored[at : at + BLOCK_HEAD + cells]
+            at += len(block)
             if definition in slots:
-                state[slots[definition] : slots[definition] + cells] = stored[at : at + cells]
-            at += cells
+                state[slots[definition] : slots[definition] + cells] = block[BLOCK_HEAD:]
+            else:  # a funnel that may come back, and whose counts are still there
+                state += block
         return state
 
     def learn(self, admitted: Mapping[Registry, Mapping[str, bool]]) -> None:
         """Remember which values the registries admitted."""
         for plan in self.funnels:
             for values in plan.values:
-                for text, ok in admitted.get(values.registry, {}).items():
+                known = admitted.get(values.registry, {}) if values.allow is None else {}
+                for text, ok in known.items():
                     if ok:
                         values.known[text] = text
                     elif len(values.known) < 100_000:

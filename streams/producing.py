@@ -127,22 +127,21 @@ class KeyedProducer:
         self._unacknowledged.add(sent)
 
     async def _started(self) -> AIOKafkaProducer:
-        """A started producer: idempotent if the broker can."""
-        for idempotent in (True, False):
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self.brokers,
-                enable_idempotence=idempotent,
-                acks="all",
-                max_batch_size=RECORD_BYTES_MAX,
-            )
-            try:
-                await producer.start()
-            except BaseException as error:
-                await producer.stop()
-                if idempotent and isinstance(error, UnknownError):
-                    continue
-                raise
-            self.idempotent = idempotent
+        try:
+            return await self._start(idempotent=True)
+        except UnknownError:  # what Tansu answers to a request for a producer id
+            self.idempotent = False
+            return await self._start(idempotent=False)
+
+    async def _start(self, *, idempotent: bool) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.brokers, enable_idempotence=idempotent, acks="all", max_batch_size=RECORD_BYTES_MAX
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
         return producer
 
     async def _known_partitions(self) -> set[int]:

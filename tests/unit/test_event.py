@@ -139,12 +139,10 @@ def test_what_is_no_event_says_which_way(reason: str, value: bytes) -> None:
     assert the_reason(value) == reason
 
 
-@pytest.mark.xfail(raises=ValueError, strict=True, reason="a moment that is past the year 9999 in UTC breaks the whole chunk")
 def test_a_time_past_the_last_year_is_rejected_like_any_other() -> None:
     assert the_reason(raw(timestamp="9999-12-31T23:59:59-23:59")) in {"future", "bad_timestamp"}
 
 
-@pytest.mark.xfail(strict=True, reason="a canonical field that is also a dimension loses its type: unhashable names, entities like '[1]'")
 @pytest.mark.parametrize(
     "changes", [{"name": 5}, {"name": ["view"]}, {"at": []}, {"at": True}, {"who": ["u"]}, {"who": 1.5}], ids=json.dumps
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from schemas.config import parse
 from schemas.errors import UsageError
+from streams.demo_parts import create_topic
+from streams.embedded import KafkaProcess
 from streams.files import EventFile
-from streams.producing import KeyedProducer
+from streams.producing import KeyedProducer, RecordTooLarge
 from streams.send import Outgoing, Pace, Reader, source_of
 
 CONFIG = parse("""
@@ -88,6 +91,19 @@ def test_the_partition_of_a_key_is_the_one_every_kafka_client_computes() -> None
     keys = [f"user-{n}".encode() for n in range(200)]
     assert [producer.partition(k) for k in keys] == [partitioner(k, list(range(7)), list(range(7))) for k in keys]
     assert {producer.partition(None) for _ in range(7)} == set(range(7))
+
+
+async def test_the_producer_is_idempotent_where_the_broker_can_be(any_kafka: KafkaProcess, unique_name: str) -> None:
+    await asyncio.to_thread(create_topic, any_kafka.address, unique_name, 2)
+    async with KeyedProducer(any_kafka.address, unique_name) as producer:
+        assert producer.partitions == 2
+        assert producer.idempotent is (any_kafka.name == "kafka")
+
+
+async def test_a_record_larger_than_a_broker_takes_is_refused(tansu: KafkaProcess, unique_name: str) -> None:
+    with pytest.raises(RecordTooLarge, match="2000000 bytes"):
+        async with KeyedProducer(tansu.address, unique_name) as producer:
+            await producer.send(b"k", b"x" * 2_000_000)
 
 
 def test_a_file_value_is_sent_byte_for_byte(tmp_path: Path) -> None:

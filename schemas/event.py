@@ -160,8 +160,8 @@ class EventDecoder:
             raise Reject("bad_type")
         if self._check_keys and list(map(str.encode, entities)) != keys:
             raise Reject("misrouted")
-        if None in ids:
-            ids = [found or "" for found in ids]
+        if set(map(type, ids)) != {str}:
+            ids = [_identity(found) for found in ids]
         return Batch(times, entities, names, ids, records, values)
 
     def _one_by_one(self, values: Sequence[bytes | None], keys: Sequence[bytes | None], limit_us: int) -> Batch:
@@ -204,7 +204,7 @@ class EventDecoder:
                 raise Reject("no_key")
             if key != entity.encode():
                 raise Reject("misrouted", f"key {key[:64]!r}, entity {entity[:64]!r}")
-        return time, entity, name, get["event_id"](record) or "", record, value
+        return time, entity, name, _identity(get["event_id"](record)), record, value
 
     def _decode_one(self, value: bytes) -> Any:
         try:
@@ -226,12 +226,16 @@ FIELD_TYPES: dict[str, Any] = {
     "timestamp": int | float | str | None,
     "user_id": int | str | None,
     "anonymous_id": int | str | None,
-    "event_id": str | None,
+    "event_id": int | str | None,
 }
 
 
 def _first(*candidates: Any) -> Any:
     return next((c for c in candidates if c is not None and c != ""), None)
+
+
+def _identity(found: int | str | None) -> str:
+    return "" if found is None else str(found)
 
 
 def entity_of(found: int | str | None) -> str:

@@ -109,7 +109,7 @@ def send(
         raise UsageError("give --rate or --speed, one of them, above 0")
     source = sending.source_of(load(config), topic) if config else None
     events = EventFile(file, format_)
-    records = sending.Reader(source, keep_bad=keep_bad).read(events)
+    records = sending.Reader(source, keep_bad=keep_bad, timed=sort or speed is not None).read(events)
     if sort:
         records = iter(sorted(records, key=lambda record: record.at_us))
     with progress_bar(f"sending {file.name}", events.size) as advance:

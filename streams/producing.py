@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 BATCH_BYTES = 262_144
-RECORD_BYTES_MAX = 1_000_000  # what a broker takes by default
+BATCH_BYTES_MAX = 1_000_000  # what a broker takes by default; a larger record goes alone, for the broker to judge
 CACHED_KEYS_MAX = 1_000_000
 METADATA_SECONDS = 10.0
 
@@ -35,14 +35,10 @@ class KafkaUnavailable(FunnelwatchError):
     retriable = True
 
 
-class RecordTooLarge(FunnelwatchError):
-    """The record is larger than a broker takes."""
-
-
 class KeyedProducer:
     """Use as `async with`; leaving it without an error waits until everything is acknowledged.
 
-    Raises KafkaUnavailable and RecordTooLarge.
+    Raises KafkaUnavailable.
     """
 
     def __init__(self, brokers: str, topic: str) -> None:
@@ -97,8 +93,7 @@ class KeyedProducer:
         if batch.append(timestamp=None, key=key, value=value) is None:
             await self._submit(partition)
             batch = self._open[partition] = self._producer.create_batch()
-            if batch.append(timestamp=None, key=key, value=value) is None:
-                raise RecordTooLarge(f"the record has {len(value)} bytes; a broker takes {RECORD_BYTES_MAX}")
+            batch.append(timestamp=None, key=key, value=value)
         if batch.size() >= BATCH_BYTES:
             await self._submit(partition)
         return partition
@@ -135,7 +130,7 @@ class KeyedProducer:
 
     async def _start(self, *, idempotent: bool) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self.brokers, enable_idempotence=idempotent, acks="all", max_batch_size=RECORD_BYTES_MAX
+            bootstrap_servers=self.brokers, enable_idempotence=idempotent, acks="all", max_batch_size=BATCH_BYTES_MAX
         )
         try:
             await producer.start()

@@ -14,7 +14,7 @@ from schemas.config import Config, Fields, Source
 from schemas.errors import UsageError
 from schemas.event import Reject, micros_of
 from streams.files import EventFile
-from streams.producing import KeyedProducer, RecordTooLarge
+from streams.producing import KeyedProducer
 
 DEFAULT_ID_PATHS = ("user_id", "properties.user_id", "anonymous_id", "properties.anonymous_id")
 NAP_SECONDS = 0.005  # shorter waits are made up by the next one
@@ -41,7 +41,6 @@ class Outgoing:
     key: bytes | None
     value: bytes
     at_us: int
-    place: str
 
 
 @dataclass
@@ -57,25 +56,28 @@ class Sent:
 class Reader:
     """Turns a file's records into outgoing ones: finds entity and event time where the source keeps them."""
 
-    def __init__(self, source: Source | None, *, keep_bad: bool) -> None:
+    def __init__(self, source: Source | None, *, keep_bad: bool = False, timed: bool = False) -> None:
         fields = source.fields if source else Fields()
         self._ids = (fields.user_id, fields.anonymous_id) if source else DEFAULT_ID_PATHS
         self._timestamp = fields.timestamp
-        self._keep_bad = keep_bad
+        self._keep_bad, self._timed = keep_bad, timed
         self._at_us = 0
 
     def read(self, file: EventFile) -> Iterator[Outgoing]:
-        """Raises UsageError, with file and line, at a record that is no JSON object (unless kept)."""
+        """Raises UsageError, with file and line, at a record that is no JSON object, or when `timed` has no time.
+
+        With `keep_bad` such records go all the same.
+        """
         for value in file.records():
             try:
                 record = orjson.loads(value)
             except orjson.JSONDecodeError:
                 record = None
             if isinstance(record, dict):
-                self._at_us = self._time(record)
-                yield Outgoing(self.key(record), value, self._at_us, file.place())
+                self._at_us = self._time(record, file)
+                yield Outgoing(self.key(record), value, self._at_us)
             elif self._keep_bad:
-                yield Outgoing(None, value, self._at_us, file.place())
+                yield Outgoing(None, value, self._at_us)
             else:
                 raise UsageError(f"{file.place()}: is no JSON object; mend the line, or send it all the same with --keep-bad")
 
@@ -89,10 +91,12 @@ class Reader:
                 return str(found).encode()
         return None
 
-    def _time(self, record: dict[str, Any]) -> int:
+    def _time(self, record: dict[str, Any], file: EventFile) -> int:
         try:
             return micros_of(_dig(record, self._timestamp))
         except (Reject, TypeError):
+            if self._timed and not self._keep_bad:
+                raise UsageError(f"{file.place()}: has no time in {self._timestamp!r}; say with --config where it is") from None
             return self._at_us
 
 
@@ -120,10 +124,7 @@ async def _send(records: Iterable[Outgoing], brokers: str, topic: str, pace: Pac
             if wait > NAP_SECONDS:
                 await producer.flush()
                 await asyncio.sleep(wait)
-            try:
-                await producer.send(record.key, record.value)
-            except RecordTooLarge as error:
-                raise UsageError(f"{record.place}: {error}") from None
+            await producer.send(record.key, record.value)
             sent.records += 1
             sent.unkeyed += record.key is None
             progress()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,7 @@ def build_app(address: str, topic: str, group: str, redis: Redis, progress: Prog
         consumer_auto_offset_reset="earliest",
         topic_disable_leader=True,
         web_enabled=False,
-        datadir=Path(tempfile.gettempdir()) / group,
+        datadir=Path.cwd() / "faust",
     )
     journeys = Journeys()
     taken = flushed = 0

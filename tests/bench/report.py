@@ -26,6 +26,7 @@ def lines(runs: Runs) -> Iterator[str]:
     yield from _noise(runs)
     yield ""
     yield from _targets(rates)
+    yield from _by_cpu(runs)
     yield json.dumps(_summary(rates))
 
 
@@ -50,6 +51,14 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         yield "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
+
+
+def _by_cpu(runs: Runs) -> Iterator[str]:
+    """What others do to the rates does less to this."""
+    spent = {name: median(run.cpu_seconds_per_million[0] for run in found) for name, found in runs.items()}
+    for other in (LIMIT, PLAIN):
+        if OURS in spent and other in spent:
+            yield f"by the CPU time they need, {OURS} does {spent[other] / spent[OURS]:.3g} x {other}"
 
 
 def _noise(runs: Runs) -> Iterator[str]:

@@ -28,7 +28,9 @@ sources: [{name: web, topic: clicks}]
 funnels:
   - {name: f, source: web, conversion_window: 1h, windows: [1m, 1h], stages: [{name: a, event: a}, {name: b, event: b}]}
 """
-EVENTS = [{"event": name, "timestamp": 1_700_000_000 + at, "user_id": user} for name, at, user in (("a", 0, "u"), ("b", 1, "u"), ("a", 2, "v"))]
+EVENTS = [
+    {"event": name, "timestamp": 1_700_000_000 + at, "user_id": user} for name, at, user in (("a", 0, "u"), ("b", 1, "u"), ("a", 2, "v"))
+]
 
 
 @pytest.fixture
@@ -151,9 +153,7 @@ def test_settings_are_listed_with_default_and_value_and_without_secrets(
     assert "hunter" not in printed
 
 
-def test_replay_prints_a_table_or_one_object_or_a_line_an_entity(
-    capsys: pytest.CaptureFixture[str], config: str, events: str
-) -> None:
+def test_replay_prints_a_table_or_one_object_or_a_line_an_entity(capsys: pytest.CaptureFixture[str], config: str, events: str) -> None:
     assert run(["replay", events, "--config", config]) == 0
     table = capsys.readouterr().out.splitlines()
     assert table[0].startswith("3 records: 3 applied, 0 filtered, 0 late, 0 duplicate, 0 rejected; watermark 2023-11-14T22:13:22Z")
@@ -245,7 +245,9 @@ def test_rates_without_a_service_says_how_to_start_one(capsys: pytest.CaptureFix
     assert "funnelwatch worker --config" in line
 
 
-def test_a_taken_port_is_refused_when_asked_for_and_else_replaced(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_taken_port_is_refused_when_asked_for_and_else_replaced(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with service() as url:
         taken = int(url.rpartition(":")[2])
         code, line = complaint(capsys, "demo", "--port", str(taken))

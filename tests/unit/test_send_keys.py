@@ -15,7 +15,7 @@ from schemas.errors import UsageError
 from streams.demo_parts import create_topic
 from streams.embedded import KafkaProcess
 from streams.files import EventFile
-from streams.producing import KeyedProducer, RecordTooLarge
+from streams.producing import KafkaUnavailable, KeyedProducer
 from streams.send import Outgoing, Pace, Reader, source_of
 
 CONFIG = parse("""
@@ -26,7 +26,7 @@ funnels:
 
 
 def key(record: dict[str, Any], *, configured: bool = False) -> bytes | None:
-    return Reader(source_of(CONFIG, "clicks") if configured else None, keep_bad=False).key(record)
+    return Reader(source_of(CONFIG, "clicks") if configured else None).key(record)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,13 @@ def test_a_record_without_a_time_has_the_time_of_the_one_before(tmp_path: Path) 
     assert [r.at_us for r in read(tmp_path, '{"at": 10}\n{"at": "soon"}\n{"at": 12}\n')] == [10_000_000, 10_000_000, 12_000_000]
 
 
+def test_where_times_matter_a_record_without_one_is_refused_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text('{"at": 10}\n{"at": "soon"}\n')
+    reader = Reader(source_of(CONFIG, "clicks"), timed=True)
+    with pytest.raises(UsageError, match=r"events\.jsonl:2: has no time in 'at'"):
+        list(reader.read(EventFile(tmp_path / "events.jsonl")))
+
+
 def test_the_pace_is_a_rate_or_the_records_own_times() -> None:
     assert Pace().due_seconds(100, 5_000_000) == 0
     assert Pace(rate=50).due_seconds(100, 5_000_000) == 2
@@ -100,10 +107,11 @@ async def test_the_producer_is_idempotent_where_the_broker_can_be(any_kafka: Kaf
         assert producer.idempotent is (any_kafka.name == "kafka")
 
 
-async def test_a_record_larger_than_a_broker_takes_is_refused(tansu: KafkaProcess, unique_name: str) -> None:
-    with pytest.raises(RecordTooLarge, match="2000000 bytes"):
-        async with KeyedProducer(tansu.address, unique_name) as producer:
-            await producer.send(b"k", b"x" * 2_000_000)
+async def test_a_record_that_the_broker_does_not_take_is_an_error(kafka: KafkaProcess, unique_name: str) -> None:
+    await asyncio.to_thread(create_topic, kafka.address, unique_name, 1)
+    with pytest.raises(KafkaUnavailable, match="MessageSizeTooLarge"):
+        async with KeyedProducer(kafka.address, unique_name) as producer:
+            await producer.send(b"k", b"x" * 40_000_000)
 
 
 def test_a_file_value_is_sent_byte_for_byte(tmp_path: Path) -> None:

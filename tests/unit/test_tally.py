@@ -120,8 +120,9 @@ def test_the_watermark_is_the_greatest_event_time_and_never_goes_back() -> None:
     assert deltas(shard(), b"{").watermark_us == -1
 
 
-# A window of 1m and 60 s of slack: 12 buckets of 10 s behind the one that holds the watermark, and one more.
-KEPT = 13
+# A width is kept for the longest window it may serve, so that one can be added, and a minute of slack.
+LONGEST_SECONDS = {10: HOUR, 60: 24 * HOUR, HOUR: 30 * 24 * HOUR}
+KEPT = (LONGEST_SECONDS[10] + 60) // 10 + 1  # buckets of 10 s behind the one that holds the watermark
 
 
 def test_a_bucket_that_the_watermark_put_out_of_reach_is_named_once() -> None:
@@ -147,7 +148,7 @@ def test_what_is_out_of_every_windows_reach_is_not_written() -> None:
 def test_who_comes_back_after_the_bucket_expired_is_not_taken_from_it() -> None:
     count = shard("1m")
     deltas(count, event("a", 0))
-    assert by_second(deltas(count, event("a", 1000))) == {1000: {cell(USERS, 0): 1, cell(EVENTS, 0): 1}}
+    assert by_second(deltas(count, event("a", 4000))) == {4000: {cell(USERS, 0): 1, cell(EVENTS, 0): 1}}
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -157,11 +158,10 @@ def test_no_bucket_is_left_behind_and_none_is_taken_too_early(seed: int) -> None
     written: set[BucketKey] = set()
     second = 0.0
     for _ in range(60):
-        second += chance.choice([1, 10, 95, 131, 1000, 9000, 200_000])
+        second += chance.choice([1, 10, 95, 131, 1000, 9000, 200_000, 900_000])
         found = deltas(count, event("a", second - chance.choice([0, 50, 6000]), f"u{chance.random()}"), event("x", second))
         written |= {key for key, cells in found.buckets.items() if cells}
-        windows = {10: 60, 60: 7200, HOUR: 90_000}
-        reached = {width: (AT + second - window) // width + 1 for width, window in windows.items()}
+        reached = {width: (AT + second - window) // width + 1 for width, window in LONGEST_SECONDS.items()}
         assert not [key for key in found.expired if key[2] >= reached[key[1]]]
         written -= set(found.expired)
         assert not [key for key in written if key[2] < reached[key[1]] - 60 // key[1] - 2]

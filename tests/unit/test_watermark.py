@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.watermark import STALE_US, is_stale, report_time
+from streams.watermark import STALE_US, is_catching_up, is_stale, report_time
 
 NOW = 1_690_000_000_000_000
 
@@ -55,3 +55,15 @@ def test_without_a_known_end_nothing_is_called_unread() -> None:
 
 def test_before_the_first_event_nothing_is_stale() -> None:
     assert not is_stale({0: -1}, {0: 5}, None)
+
+
+@pytest.mark.parametrize(
+    ("behind_us", "lag", "catching_up"),
+    [(STALE_US + 1, 1, True), (STALE_US, 1, False), (STALE_US + 1, 0, False), (STALE_US + 1, None, False)],
+)
+def test_a_report_catches_up_while_it_is_about_the_past_and_records_wait(behind_us: int, lag: int | None, catching_up: bool) -> None:
+    assert is_catching_up(NOW - behind_us, NOW, lag) is catching_up
+
+
+def test_before_the_first_event_nothing_catches_up() -> None:
+    assert not is_catching_up(None, NOW, 5)

@@ -65,10 +65,12 @@ class Config(Model):
     channels: dict[Name, Channel] = Field(default_factory=dict, max_length=100)
 
     def source(self, name: str) -> Source:
-        return next(s for s in self.sources if s.name == name)
+        """The source of that name. Raises KeyError."""
+        return {s.name: s for s in self.sources}[name]
 
     def funnel(self, name: str) -> Funnel:
-        return next(f for f in self.funnels if f.name == name)
+        """The funnel of that name. Raises KeyError."""
+        return {f.name: f for f in self.funnels}[name]
 
     def funnels_of(self, source: str) -> tuple[Funnel, ...]:
         return tuple(f for f in self.funnels if f.source == source)

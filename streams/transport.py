@@ -152,7 +152,7 @@ class Consumer(driver.Consumer):
         await self._run_seeks()
         serials = dict(self._serial)
         ready = set(self._start)
-        records, active = await self._wait_next_records(timeout)
+        records, _ = await self._wait_next_records(timeout)
         if records is None or self.should_stop or not self.flow_active:
             return
         generation = self.app.consumer_generation_id

@@ -104,9 +104,16 @@ class RedisLedger:
         return {text: bool(ok) for text, ok in zip(texts, found)}
 
     async def reset(self, shard: str) -> None:
+        meta = self._key(shard, "meta")
+        for key in await _answer(self._keys(shard)):
+            if key != meta.encode():
+                await _answer(self._client.unlink(key))
+        # Last, so that a reset that was cut short is seen, and done again, at the next claim.
+        await _answer(self._client.unlink(meta))
+
+    async def _keys(self, shard: str) -> list[bytes]:
         pattern = self._key(shard, "*").replace("[", "\\[")
-        async for key in self._client.scan_iter(match=pattern, count=1000):
-            await _answer(self._client.unlink(key))
+        return [key async for key in self._client.scan_iter(match=pattern, count=1000)]
 
     async def shards(self, source: str) -> list[str]:
         found = await _answer(self._client.smembers(f"{self._prefix}:shards:{source}"))

@@ -544,9 +544,6 @@ async def test_a_torn_write_is_corrupt_until_the_shard_is_begun_anew(
     assert (await snapshot(redis_ledger)).totals == {DEFINITION: {"u0": 1}}
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, strict=True, reason="reset deletes keys in any order: without meta, what is left is taken for the new shard's"
-)
 @pytest.mark.parametrize("deleted", range(1, 5))
 async def test_a_reset_that_is_cut_short_leaves_no_old_counts_to_a_new_beginning(
     client: Redis, redis_ledger: RedisLedger, unique_name: str, monkeypatch: pytest.MonkeyPatch, deleted: int
@@ -646,7 +643,6 @@ async def test_without_a_store_every_call_is_an_error_that_may_pass(unique_name:
     assert [type(failure) for failure in failures] == [StoreUnavailable] * len(calls)
 
 
-@pytest.mark.xfail(raises=RedisError, strict=True, reason="reset looks its keys up outside of what turns Redis's errors into ours")
 async def test_without_a_store_a_reset_is_an_error_that_may_pass_too(unique_name: str) -> None:
     async with Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as nowhere:
         with pytest.raises(StoreUnavailable):

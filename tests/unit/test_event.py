@@ -117,7 +117,7 @@ def test_every_reason_but_that_of_a_stage_has_a_record_here() -> None:
         ("bad_type", raw(user_id="u" * 513)),
         ("bad_type", raw(user_id=int("9" * 4000))),
         ("bad_type", raw(event="e" * 513)),
-        ("bad_type", raw(event_id=5)),
+        ("bad_type", raw(event_id=5.5)),
         ("bad_type", raw(timestamp=True)),
         ("bad_type", raw(properties=[])),
         ("no_event", b"{}"),

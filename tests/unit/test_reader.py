@@ -341,7 +341,6 @@ async def test_a_source_without_records_does_not_borrow_the_time_of_another(read
     assert reader.report("tapped", MINUTE).at is None
 
 
-@pytest.mark.xfail(raises=StopIteration, strict=True, reason="Config.funnel ends in StopIteration, report promises KeyError")
 def test_a_funnel_that_is_not_there_is_a_key_error(reader: Reader) -> None:
     with pytest.raises(KeyError):
         reader.report("nothing", MINUTE)

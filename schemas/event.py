@@ -174,7 +174,7 @@ class EventDecoder:
                 batch.rejected.append(Rejected(index, reject.reason, reject.detail))
                 continue
             for column, item in zip((batch.times, batch.entities, batch.names, batch.ids, batch.records, raws), one):
-                column.append(item)  # type: ignore[attr-defined]  # columns of different types, one loop
+                column.append(item)
         batch.raws = raws
         return batch
 

@@ -14,7 +14,7 @@ TEXT = (ROOT / "README.md").read_text()
 
 
 def test_the_config_of_the_readme_has_ten_lines_and_is_valid() -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.S)
+    (text,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     assert len(text.splitlines()) == 10
     assert [f.name for f in parse(text).funnels] == [yaml.safe_load(text)["funnels"][0]["name"]]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +15,7 @@ import httpx
 
 from streams.process import Process
 
-SESSION_SECONDS = 4.0
+SESSION_SECONDS = 3.0
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -28,6 +30,7 @@ class Worker(Process):
     def __init__(self, config: Path, settings: Mapping[str, str]) -> None:
         super().__init__()
         self._config = config
+        self.exit_code: int | None = None
         self._settings = {**settings, "WEB__PORT": str(self.port)}
 
     def command(self) -> list[str]:
@@ -39,6 +42,17 @@ class Worker(Process):
             return self.get("/readyz").is_success
         except httpx.TransportError:
             return False
+
+    def stop(self) -> None:
+        """End it in order; `exit_code` says how it ended."""
+        child = self._child
+        super().stop()
+        if child is not None:
+            self.exit_code = child.returncode
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()  # the test is over; an orderly end is asked for where it matters
+        self.close()
 
     def get(self, path: str, **params: str) -> httpx.Response:
         """What it answers over HTTP."""
@@ -73,3 +87,16 @@ class Deployment:
             "REDIS__PREFIX": self.prefix,
         }
         return Worker(self.config, {**usual, **self.settings, **settings})
+
+
+@contextmanager
+def together(*workers: Worker) -> Iterator[None]:
+    """Start workers at the same time; end them all."""
+    with ThreadPoolExecutor(len(workers)) as pool:
+        try:
+            list(pool.map(Worker.start, workers))
+            yield
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.close()

@@ -10,17 +10,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from schemas.event import Batch, Rejected
-from streams.journeys import Reached, State, fold, wanted
+from streams.journeys import Reached, fold, pack, unpack, wanted
 from streams.ledger.contract import Write
 from streams.plan import Plan, Prepared, Registry
 from streams.tally import tally
-
-encode_state = msgspec.msgpack.Encoder().encode
-decode_state = msgspec.msgpack.Decoder(list).decode
-
 
 @dataclass
 class Pending:
@@ -54,7 +48,7 @@ class ShardCount:
 
     def __init__(self, plan: Plan, watermark_us: int = -1) -> None:
         self.plan = plan
-        self.states: dict[str, State] = {}
+        self.states: dict[str, bytes] = {}  # packed, as they are stored
         self.watermark_us = watermark_us
 
     def decode(
@@ -82,7 +76,9 @@ class ShardCount:
         """Take stored states into memory; an entity without one is new."""
         for entity, packed in zip(entities, stored):
             if packed is not None and entity not in self.states:
-                self.states[entity] = self.plan.adopt(decode_state(packed))
+                stored = unpack(packed)
+                state = self.plan.adopt(stored)
+                self.states[entity] = packed if state is stored else pack(state)
 
     def fold(self, pending: Pending, trace: list[Reached] | None = None) -> Counted:
         """Fold a chunk whose needs were met; every reach is added to `trace` where one is given."""
@@ -91,7 +87,8 @@ class ShardCount:
         rejected = pending.batch.rejected + _places_to_indexes(pending.batch, prepared.bad)
         deltas = tally(self.plan, result, self.watermark_us, Counter(r.reason for r in rejected))
         self.watermark_us = deltas.watermark_us
-        states = [(entity, encode_state(state)) for entity, state in result.touched.items()]
+        states = {entity: pack(state) for entity, state in result.touched.items()}
+        self.states.update(states)
         write = Write(pending.start, pending.next, deltas, states, pending.upstream)
         return Counted(write, rejected, pending.records)
 

@@ -1,6 +1,7 @@
 """[pure] One entity's way through the funnels: events in, reaches out.
 
-A state is one flat list, for speed and for size:
+A state rests packed (one object an entity: millions of small ones scatter the memory that every
+other step then works in) and is one flat list while it is worked on:
 
     newest event time, its identity, tail, then for each funnel: definition, number of cells, cells
 
@@ -17,12 +18,13 @@ An event older than the entity's newest one is late.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import lt
 from typing import Any
 
+import msgspec
 from xxhash import xxh3_64_intdigest as digest
 
 from schemas.event import Batch
@@ -33,6 +35,8 @@ NO_STAGE = 256
 ID_SEED = 1  # identities by event_id and by bytes never meet
 
 State = list[Any]
+pack: Callable[[State], bytes] = msgspec.msgpack.Encoder().encode
+unpack: Callable[[bytes], State] = msgspec.msgpack.Decoder(list).decode
 Reach = tuple[int, str, int]  # stage, values, finest bucket
 Reached = tuple[str, int, int]  # entity, stage, event time: who got where, when it was asked for
 
@@ -44,7 +48,7 @@ class Fold:
     reaches: list[Reach] = field(default_factory=list)
     moved: list[Reach] = field(default_factory=list)  # where a mark was before
     amounts: list[tuple[Reach, int]] = field(default_factory=list)  # millionths
-    touched: dict[str, State] = field(default_factory=dict)
+    touched: dict[str, State] = field(default_factory=dict)  # of every entity that an event was for
     applied: int = 0
     filtered: int = 0
     late: int = 0
@@ -58,8 +62,8 @@ def wanted(plan: Plan, batch: Batch) -> set[str]:
     return {entity for entity, name in zip(batch.entities, batch.names) if name in ops}
 
 
-def fold(plan: Plan, batch: Batch, prepared: Prepared, states: dict[str, State], trace: list[Reached] | None = None) -> Fold:
-    """Fold a batch into `states` (changed in place; a missing entity is new) and say what it did.
+def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, bytes], trace: list[Reached] | None = None) -> Fold:
+    """Fold a batch, given the packed states of its entities (a missing one is new), and say what it did.
 
     Every reach is added to `trace` where one is given.
     """
@@ -70,6 +74,7 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: dict[str, State],
     get_ops, get_state, new_state = plan.ops.get, states.get, plan.new_state
     lateness = plan.lateness_us
     touched, reaches, moved = out.touched, out.reaches, out.moved
+    get_touched = touched.get
     filtered = late = duplicate = 0
 
     def advance(state: State, ops: Iterable[Op], i: int) -> None:
@@ -106,7 +111,7 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: dict[str, State],
         if i < 0:
             waiting = tied.pop(entities[~i], [])
             for j, op in _by_funnel(plan, batch, waiting):
-                advance(states[entities[j]], (op,), j)
+                advance(touched[entities[j]], (op,), j)
             continue
         ops = get_ops(names[i])
         if ops is None:
@@ -116,11 +121,12 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: dict[str, State],
         entity = entities[i]
         own = ids[i]
         identity = digest(own.encode(), ID_SEED) if own else digest(raws[i])
-        state = get_state(entity)
+        state = get_touched(entity)
         if state is None:
-            state = states[entity] = new_state()
-        else:
-            newest = state[0]
+            packed = get_state(entity)
+            state = touched[entity] = new_state() if packed is None else unpack(packed)
+        newest = state[0]
+        if newest >= 0:
             if time < newest:
                 late += 1
                 continue
@@ -139,7 +145,6 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: dict[str, State],
                 state[2] = None
         state[0] = time
         state[1] = identity
-        touched[entity] = state
         if i in ties:
             tied.setdefault(entity, []).append(i)
         else:

@@ -40,7 +40,7 @@ class Write:
     start: int
     next: int
     deltas: Deltas
-    states: Sequence[tuple[str, bytes]] = ()
+    states: Mapping[str, bytes] = field(default_factory=dict)
     upstream: Mapping[int, int] = field(default_factory=dict)
     gone: int = 0  # records that left the topic before they were counted
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Mapping, Sequence
 from importlib import resources
+from itertools import chain
 from typing import Any, TypeVar, cast
 
 import msgpack
@@ -81,7 +82,7 @@ class RedisLedger:
             write.start,
             write.next,
             deltas.watermark_us,
-            _pack([item for pair in write.states for item in pair]),
+            _pack(list(chain.from_iterable(write.states.items()))),
             _pack(_counts(deltas.buckets, deltas.totals)),
             _pack([_flat(deltas.fates), _flat({str(p): str(o) for p, o in write.upstream.items()}), write.gone]),
             _pack([_bucket_key(b) for b in deltas.expired]),

@@ -127,8 +127,8 @@ async def test_a_later_claim_finds_what_was_written_and_has_a_higher_epoch(ledge
 
 async def test_shards_do_not_know_each_other(ledger: Ledger) -> None:
     claim, neighbour = await ledger.claim(SHARD, 11, 0), await ledger.claim(NEIGHBOUR, 11, 0)
-    await ledger.apply(claim, chunk(0, 5, states=[("u", b"1")]))
-    assert await ledger.apply(neighbour, chunk(0, 1, counted(u0=9), states=[("u", b"10")])) == Ok()
+    await ledger.apply(claim, chunk(0, 5, states={"u": b"1"}))
+    assert await ledger.apply(neighbour, chunk(0, 1, counted(u0=9), states={"u": b"10"})) == Ok()
     assert (await snapshot(ledger)).totals == {DEFINITION: {"u0": 1}}
     assert (await snapshot(ledger, NEIGHBOUR)).totals == {DEFINITION: {"u0": 9}}
     assert await ledger.states(SHARD, ["u"]) == [b"1"]
@@ -157,7 +157,7 @@ async def test_a_newer_claim_fences_the_older_one_off(ledger: Ledger) -> None:
     older = await ledger.claim(SHARD, 4, 0)
     newer = await ledger.claim(SHARD, 4, 0)
     before = await everything(ledger)
-    assert await ledger.apply(older, chunk(0, 5, states=[("u", b"old")])) == Fenced(newer.epoch)
+    assert await ledger.apply(older, chunk(0, 5, states={"u": b"old"})) == Fenced(newer.epoch)
     assert await everything(ledger) == before
     assert await ledger.apply(newer, chunk(0, 5)) == Ok()
     assert await ledger.apply(older, chunk(5, 9)) == Fenced(newer.epoch)
@@ -182,9 +182,9 @@ async def test_of_claims_at_once_one_can_write(ledger: Ledger) -> None:
 @pytest.mark.parametrize("start", [4, 6, 0])
 async def test_a_chunk_that_does_not_begin_where_the_ledger_stands_changes_nothing(ledger: Ledger, start: int) -> None:
     claim = await ledger.claim(SHARD, 4, 0)
-    await ledger.apply(claim, chunk(0, 5, states=[("u", b"1")]))
+    await ledger.apply(claim, chunk(0, 5, states={"u": b"1"}))
     before = await everything(ledger)
-    write = chunk(start, 9, counted(BUCKET + 1), states=[("u", b"2"), ("v", b"3")], upstream={0: 1}, gone=3)
+    write = chunk(start, 9, counted(BUCKET + 1), states={"u": b"2", "v": b"3"}, upstream={0: 1}, gone=3)
     assert await ledger.apply(claim, write) == Mismatch(5)
     assert await everything(ledger) == before
     assert (await ledger.claim(SHARD, 4, 0)).upstream == {}
@@ -200,7 +200,7 @@ async def test_the_same_chunk_twice_is_counted_once(ledger: Ledger) -> None:
 async def test_a_shard_that_is_not_there_is_told_and_not_made(ledger: Ledger) -> None:
     claim = await ledger.claim(SHARD, 4, 0)
     await ledger.reset(SHARD)
-    assert await ledger.apply(claim, chunk(0, 5, states=[("u", b"1")])) == NoState()
+    assert await ledger.apply(claim, chunk(0, 5, states={"u": b"1"})) == NoState()
     assert await ledger.snapshot(SHARD, KEPT) is None
     assert await ledger.changes(SHARD, "", 0) is None
     assert await ledger.states(SHARD, ["u"]) == [None]
@@ -221,8 +221,8 @@ async def test_a_claim_from_before_a_flush_has_the_higher_epoch(ledger: Ledger) 
 async def test_states_come_back_in_the_order_they_are_asked_for(ledger: Ledger) -> None:
     claim = await ledger.claim(SHARD, 4, 0)
     binary = bytes(range(256))
-    await ledger.apply(claim, chunk(0, 5, states=[("u", b"1"), ("東京 {x}", binary), ("empty", b"")]))
-    await ledger.apply(claim, chunk(5, 6, states=[("u", b"2")]))
+    await ledger.apply(claim, chunk(0, 5, states={"u": b"1", "東京 {x}": binary, "empty": b""}))
+    await ledger.apply(claim, chunk(5, 6, states={"u": b"2"}))
     assert await ledger.states(SHARD, ["nobody", "東京 {x}", "u", "empty"]) == [None, binary, b"2", b""]
     assert await ledger.states(SHARD, []) == []
 
@@ -230,7 +230,7 @@ async def test_states_come_back_in_the_order_they_are_asked_for(ledger: Ledger) 
 async def test_a_chunk_may_have_ten_thousand_states_and_as_many_counts(ledger: Ledger) -> None:
     claim = await ledger.claim(SHARD, 4, 0)
     names = [f"u{place}" for place in range(10_000)]
-    write = chunk(0, 10_000, counted(**dict.fromkeys(names, 1)), states=[(name, name.encode()) for name in names])
+    write = chunk(0, 10_000, counted(**dict.fromkeys(names, 1)), states={name: name.encode() for name in names})
     assert await ledger.apply(claim, write) == Ok()
     assert await ledger.states(SHARD, names) == [name.encode() for name in names]
     assert sum((await snapshot(ledger)).totals[DEFINITION].values()) == 10_000
@@ -307,7 +307,7 @@ async def test_expired_buckets_are_gone_and_totals_stay(ledger: Ledger) -> None:
 async def test_reset_forgets_a_shard_and_no_other(ledger: Ledger) -> None:
     claim, neighbour = await ledger.claim(SHARD, 11, 0), await ledger.claim(NEIGHBOUR, 11, 0)
     for held in (claim, neighbour):
-        await ledger.apply(held, chunk(0, 5, states=[("u", b"1")]))
+        await ledger.apply(held, chunk(0, 5, states={"u": b"1"}))
     generation = (await snapshot(ledger)).position.generation
     kept = await snapshot(ledger, NEIGHBOUR)
     await ledger.reset(SHARD)
@@ -474,7 +474,7 @@ async def test_a_store_that_is_there_answers(ledger: Ledger) -> None:
 
 async def _fill(ledger: RedisLedger) -> Claim:
     claim = await ledger.claim(SHARD, 4, 0)
-    assert await ledger.apply(claim, chunk(0, 5, states=[("u", b"1")])) == Ok()
+    assert await ledger.apply(claim, chunk(0, 5, states={"u": b"1"})) == Ok()
     return claim
 
 
@@ -486,7 +486,7 @@ async def test_a_key_of_another_type_is_an_error_before_anything_is_written(
     await client.delete(key(unique_name, part))
     await client.set(key(unique_name, part), "somebody else's")
     before = await _dump(client, unique_name)
-    write = chunk(5, 9, counted(BUCKET) | counted(BUCKET + 1) | counted(BUCKET, OTHER_DEFINITION), states=[("u", b"2"), ("v", b"3")])
+    write = chunk(5, 9, counted(BUCKET) | counted(BUCKET + 1) | counted(BUCKET, OTHER_DEFINITION), states={"u": b"2", "v": b"3"})
     with pytest.raises(StoreError, match="another type; is another program writing its keys"):
         await redis_ledger.apply(claim, write)
     assert await _dump(client, unique_name) == before
@@ -523,7 +523,7 @@ async def _dump(client: Redis, prefix: str) -> dict[bytes, object]:
 async def test_a_sum_past_64_bits_stays_and_the_rest_is_written(redis_ledger: RedisLedger) -> None:
     claim = await redis_ledger.claim(SHARD, 4, 0)
     await redis_ledger.apply(claim, chunk(0, 5, counted(v0=2**63 - 1, n0=1)))
-    assert await redis_ledger.apply(claim, chunk(5, 6, counted(v0=1, n0=1), states=[("u", b"2")])) == Ok()
+    assert await redis_ledger.apply(claim, chunk(5, 6, counted(v0=1, n0=1), states={"u": b"2"})) == Ok()
     found = await snapshot(redis_ledger)
     assert (found.buckets[DEFINITION, 10, BUCKET], found.position.next) == ({"v0": 2**63 - 1, "n0": 2}, 6)
 
@@ -591,7 +591,7 @@ async def test_with_the_fences_off_everybody_writes(client: Redis, redis_ledger:
     newer = await redis_ledger.claim(SHARD, 4, 0)
     assert await redis_ledger.apply(newer, chunk(0, 5)) == Ok()
     assert await redis_ledger.apply(older, chunk(0, 5)) == Fenced(newer.epoch)
-    assert await unfenced.apply(older, chunk(0, 5, states=[("u", b"old")])) == Ok()
+    assert await unfenced.apply(older, chunk(0, 5, states={"u": b"old"})) == Ok()
     assert (await snapshot(unfenced)).totals == {DEFINITION: {"u0": 2}}
     assert await unfenced.states(SHARD, ["u"]) == [b"old"]
 

@@ -77,78 +77,76 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, byte
     get_touched = touched.get
     filtered = late = duplicate = 0
 
-    def advance(state: State, ops: Iterable[Op], i: int) -> None:
-        time = times[i]
-        bucket = time // BUCKET_US
-        for at, before, window, stage, number, valued in ops:
-            if before:
-                start = state[before]
-                if start is None or time - start > window:
-                    continue
-                values = state[before + 1]
-            else:
-                start = time
-                column = columns[number]
-                values = "" if column is None else column[i]
-            mark = state[at + 2]
-            if mark is not None:
-                moved.append((stage, state[at + 1], mark))
-            reach = (stage, values, bucket)
-            reaches.append(reach)
-            if trace is not None:
-                trace.append((entities[i], stage, time))
-            state[at] = start
-            state[at + 1] = values
-            state[at + 2] = bucket
-            if valued:
-                amount = amounts[i][stage]
-                if amount:
-                    out.amounts.append((reach, amount))
-
     order, ties = total_order(plan, batch, skip)
     tied: dict[str, list[int]] = {}  # accepted events of a tie, whose order differs from funnel to funnel
     for i in order:
-        if i < 0:
-            waiting = tied.pop(entities[~i], [])
-            for j, op in _by_funnel(plan, batch, waiting):
-                advance(touched[entities[j]], (op,), j)
-            continue
-        ops = get_ops(names[i])
-        if ops is None:
-            filtered += 1
-            continue
-        time = times[i]
-        entity = entities[i]
-        own = ids[i]
-        identity = digest(own.encode(), ID_SEED) if own else digest(raws[i])
-        state = get_touched(entity)
-        if state is None:
-            packed = get_state(entity)
-            state = touched[entity] = new_state() if packed is None else unpack(packed)
-        newest = state[0]
-        if newest >= 0:
-            if time < newest:
-                late += 1
+        if i >= 0:
+            ops = get_ops(names[i])
+            if ops is None:
+                filtered += 1
                 continue
-            tail = state[2]
-            if newest >= time - lateness:
-                if tail is not None:
-                    _prune(tail, time - lateness)
-                if identity == state[1] or (tail is not None and identity in tail[1::2]):
-                    duplicate += 1
+            time = times[i]
+            entity = entities[i]
+            own = ids[i]
+            identity = digest(own.encode(), ID_SEED) if own else digest(raws[i])
+            state = get_touched(entity)
+            if state is None:
+                packed = get_state(entity)
+                state = touched[entity] = new_state() if packed is None else unpack(packed)
+            newest = state[0]
+            if newest >= 0:
+                if time < newest:
+                    late += 1
                     continue
-                if tail is None:
-                    state[2] = [newest, state[1]]
-                else:
-                    tail += (newest, state[1])
-            elif tail is not None:
-                state[2] = None
-        state[0] = time
-        state[1] = identity
-        if i in ties:
-            tied.setdefault(entity, []).append(i)
+                tail = state[2]
+                if newest >= time - lateness:
+                    if tail is not None:
+                        _prune(tail, time - lateness)
+                    if identity == state[1] or (tail is not None and identity in tail[1::2]):
+                        duplicate += 1
+                        continue
+                    if tail is None:
+                        state[2] = [newest, state[1]]
+                    else:
+                        tail += (newest, state[1])
+                elif tail is not None:
+                    state[2] = None
+            state[0] = time
+            state[1] = identity
+            if i in ties:
+                tied.setdefault(entity, []).append(i)
+                continue
+            steps: Iterable[tuple[int, Iterable[Op]]] = ((i, ops),)
         else:
-            advance(state, ops, i)
+            entity = entities[~i]
+            steps = _by_funnel(plan, batch, tied.pop(entity, []))
+            state, time = touched.get(entity, []), times[~i]
+        bucket = time // BUCKET_US
+        for j, stages in steps:
+            for at, before, window, stage, number, valued in stages:
+                if before:
+                    start = state[before]
+                    if start is None or time - start > window:
+                        continue
+                    values = state[before + 1]
+                else:
+                    start = time
+                    column = columns[number]
+                    values = "" if column is None else column[j]
+                mark = state[at + 2]
+                if mark is not None:
+                    moved.append((stage, state[at + 1], mark))
+                reach = (stage, values, bucket)
+                reaches.append(reach)
+                if trace is not None:
+                    trace.append((entity, stage, time))
+                state[at] = start
+                state[at + 1] = values
+                state[at + 2] = bucket
+                if valued:
+                    amount = amounts[j][stage]
+                    if amount:
+                        out.amounts.append((reach, amount))
     out.filtered, out.late, out.duplicate = filtered, late, duplicate
     out.applied = len(times) - len(skip) - filtered - late - duplicate
     out.watermark_us = max((t for i, t in enumerate(times) if i not in skip) if skip else times, default=-1)
@@ -181,12 +179,12 @@ def total_order(plan: Plan, batch: Batch, skip: set[int]) -> tuple[Iterable[int]
     return marked, {i for i in order if moments[times[i], entities[i]] > 1}
 
 
-def _by_funnel(plan: Plan, batch: Batch, waiting: Sequence[int]) -> Iterator[tuple[int, Op]]:
+def _by_funnel(plan: Plan, batch: Batch, waiting: Sequence[int]) -> Iterator[tuple[int, Iterable[Op]]]:
     """The stages that simultaneous events of one entity match, each funnel in its own total order."""
     for funnel in plan.funnels:
         lowest = _lowest_stages(plan, funnel.number)
         for i in sorted(waiting, key=lambda i: (lowest.get(batch.names[i], NO_STAGE), batch.ids[i], batch.raws[i])):
-            yield from ((i, op) for op in plan.ops[batch.names[i]] if op[4] == funnel.number)
+            yield i, [op for op in plan.ops[batch.names[i]] if op[4] == funnel.number]
 
 
 def _lowest_stages(plan: Plan, number: int | None) -> dict[str, int]:

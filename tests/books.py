@@ -15,7 +15,7 @@ from schemas.errors import StoreUnavailable
 from streams.ledger.contract import Position, Snapshot
 from streams.ledger.redis import RedisLedger, connect
 from streams.plan import SEPARATOR, Plan
-from tests.oracle import SECOND_US, Cell, Recount, recount_topic
+from tests.oracle import SECOND_US, Cell, Recount, read_topic, recount_topic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -141,6 +141,21 @@ def assert_counts_exact(expected: Recount, books: Books, keyed_ends: dict[int, i
     if books.gone:
         complaints.append(f"{books.gone} records are said to be gone")
     assert not complaints, "\n".join(complaints)
+
+
+def assert_rekeyed_exact(deployment: Deployment) -> Recount:
+    """Wait until everything of a re-keyed source has come through both topics; it is counted exactly.
+
+    What was produced must be all there already. The re-keyed copy may have records twice.
+    """
+    expected = expected_of(deployment)
+    counted(deployment, expected.ends, intake=True)
+    source = load(deployment.config).sources[0]
+    copies = asyncio.run(read_topic(deployment.kafka, source.keyed_topic))
+    ends = {record.partition: record.offset + 1 for record in copies}
+    counted(deployment, ends)
+    assert_counts_exact(expected, read_books(deployment), ends)
+    return expected
 
 
 def _misplaced(expected: Recount, books: Books, keyed_ends: dict[int, int] | None) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
@@ -144,21 +145,24 @@ def make_topic(brokers: str, topic: str, partitions: int, **settings: str) -> No
     asyncio.run(create_topic(brokers, topic, partitions, **settings))
 
 
-def produce(brokers: str, topic: str, records: Sequence[Click], *, idempotent: bool = True) -> dict[int, int]:
+def produce(brokers: str, topic: str, records: Sequence[Click], **options: bool) -> dict[int, int]:
     """Put records into a topic at once; the number that went into each partition."""
-    with Load(brokers, topic, records, idempotent=idempotent) as load:
+    with Load(brokers, topic, records, **options) as load:
         return load.finish()
 
 
 class Load:
     """Produces records in the background, `rate` a second, from a thread and loop of its own.
 
-    The test goes on meanwhile; leaving the `with` block ends it. Records of one key stay in order.
+    The test goes on meanwhile; leaving the `with` block ends it. With `keyed=False` every entity keeps
+    to one partition, for its order, but that is all that keys and partitions have to do with it.
     """
 
-    def __init__(self, brokers: str, topic: str, records: Sequence[Click], rate: float | None = None, *, idempotent: bool = True) -> None:
+    def __init__(
+        self, brokers: str, topic: str, records: Sequence[Click], rate: float | None = None, *, keyed: bool = True, idempotent: bool = True
+    ) -> None:
         self._brokers, self._topic, self._records, self._rate = brokers, topic, records, rate
-        self._idempotent = idempotent
+        self._keyed, self._idempotent = keyed, idempotent
         self._enough = Event()
         self._error: BaseException | None = None
         self._thread = Thread(target=self._run, name=f"load {topic}")
@@ -207,11 +211,15 @@ class Load:
                     await asyncio.sleep(began + first / self._rate - time.monotonic())
                 self.sent += await self._hand_over(producer, partitions, self._records[first : first + BATCH])
 
+    def _partition(self, entity: bytes, partitions: list[int]) -> int:
+        return int(partition_of(entity, partitions, partitions)) if self._keyed else partitions[crc32(entity) % len(partitions)]
+
     async def _hand_over(self, producer: AIOKafkaProducer, partitions: list[int], records: Sequence[Click]) -> Counter[int]:
         """Send and wait for the acknowledgement; how many records went into each partition."""
         batches = {partition: producer.create_batch() for partition in partitions}
-        for key, value in records:
-            placed = batches[partition_of(key, partitions, partitions)].append(timestamp=None, key=key, value=value)
+        for number, (entity, value) in enumerate(records):
+            key = entity if self._keyed else (b"shop-7", None)[number % 2]
+            placed = batches[self._partition(entity, partitions)].append(timestamp=None, key=key, value=value)
             assert placed is not None, "the batch is full"
         full = {partition: batch for partition, batch in batches.items() if batch.record_count()}
         sent = [await producer.send_batch(batch, self._topic, partition=partition) for partition, batch in full.items()]

@@ -508,7 +508,7 @@ async def test_a_chunk_that_is_malformed_is_an_error_before_anything_is_written(
     claim = await _fill(redis_ledger)
     before = await _dump(client, unique_name)
     with pytest.raises((StoreError, TypeError)):
-        await redis_ledger.apply(claim, Write(5, 9, deltas, [("u", b"2")]))
+        await redis_ledger.apply(claim, Write(5, 9, deltas, {"u": b"2"}))
     assert await _dump(client, unique_name) == before
 
 

@@ -6,17 +6,15 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from streams.embedded import Tansu, Valkey
-from tests.books import assert_counts_exact, becomes, counted, expected_of, read_books
+from tests.books import assert_counts_exact, assert_rekeyed_exact, becomes, counted, expected_of, read_books
 from tests.oracle import TOTAL, Record, Recount, read_topic
 from tests.parts.kafka import Kafka
 from tests.parts.redis import RedisServer
@@ -93,21 +91,9 @@ def test_a_source_that_is_keyed_by_something_else_or_nothing_is_counted_exactly(
     make_topic(kafka.address, unique_name, 3)
     deployment = Deployment(kafka.address, redis_server.url, unique_name, write_config(tmp_path, unique_name, entity_key=False))
     with deployment.worker() as worker:
-        asyncio.run(send_unkeyed(kafka.address, unique_name, clicks(30_000)))
-        expected = expected_of(deployment)
-        counted(deployment, expected.ends, intake=True)
-        keyed = asyncio.run(read_topic(kafka.address, f"{unique_name}.by-entity"))
-        ends = {record.partition: record.offset + 1 for record in keyed}
-        counted(deployment, ends)
-        assert_counts_exact(expected, read_books(deployment), keyed_ends=ends)
+        produce(kafka.address, unique_name, clicks(30_000), keyed=False)
+        expected = assert_rekeyed_exact(deployment)
         assert_fates_in_metrics(worker, expected)
-
-
-async def send_unkeyed(brokers: str, topic: str, records: Iterable[Click]) -> None:
-    """Every entity on one partition, for its order, but that is all the keys and partitions have to do with it."""
-    async with AIOKafkaProducer(bootstrap_servers=brokers, enable_idempotence=True, linger_ms=5) as producer:
-        for number, (entity, value) in enumerate(records):
-            await producer.send(topic, value, key=(b"shop-7", None)[number % 2], partition=crc32(entity) % 3)
 
 
 def assert_api_exact(worker: Worker, expected: Recount) -> None:

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from streams.process import ProcessFailed
-from tests.books import assert_counts_exact, becomes, counted, expected_of, positions, read_books, wrong_cells
+from tests.books import assert_counts_exact, assert_rekeyed_exact, becomes, counted, expected_of, positions, read_books, wrong_cells
 from tests.parts.kafka import Kafka
 from tests.parts.redis import RedisServer
 from tests.parts.worker import Deployment, Worker, together
@@ -24,6 +24,9 @@ from tests.traffic import Load, clicks, make_topic, write_config
 SMALL_CHUNKS = {"KAFKA__FETCH_BYTES_MAX": "65536"}
 FENCES_OFF = {"WORKER__FENCES": "false"}
 TRIES_MAX = 4
+RATE = 4_000.0
+BACKLOG = 80_000
+STREAM = 150_000  # more than any of these tests lasts: each ends its load when it has seen enough
 KAFKA_BACK_SECONDS = 60.0
 
 
@@ -31,10 +34,10 @@ KAFKA_BACK_SECONDS = 60.0
 def deploy(unique_name: str, tmp_path: Path) -> Callable[..., Deployment]:
     """Make the test's topic of four partitions on a broker, to be counted into a store."""
 
-    def made(kafka: Kafka, store: RedisServer, number: int = 0) -> Deployment:
+    def made(kafka: Kafka, store: RedisServer, number: int = 0, **source: bool) -> Deployment:
         name = f"{number}{unique_name[1:]}"
         make_topic(kafka.address, name, 4)
-        return Deployment(kafka.address, store.url, name, write_config(tmp_path, name), SMALL_CHUNKS)
+        return Deployment(kafka.address, store.url, name, write_config(tmp_path, name, **source), SMALL_CHUNKS)
 
     return made
 
@@ -44,11 +47,12 @@ def deployment(kafka: Kafka, redis_server: RedisServer, deploy: Callable[..., De
     return deploy(kafka, redis_server)
 
 
-def load_of(deployment: Deployment, count: int, rate: float | None = None) -> Load:
-    return Load(deployment.kafka, deployment.prefix, clicks(count), rate)
+def load_of(deployment: Deployment, **options: bool) -> Load:
+    """A steady load that goes on for as long as the test does."""
+    return Load(deployment.kafka, deployment.prefix, clicks(STREAM), RATE, **options)
 
 
-def await_progress(deployment: Deployment, load: Load, records: int) -> None:
+def await_progress(deployment: Deployment, load: Load, records: int = 2_000) -> None:
     """Return once the ledger holds that many records more, in the middle of the load."""
     goal = sum(positions(deployment).values()) + records
     becomes(lambda: sum(positions(deployment).values()) >= goal, wanted=True)
@@ -56,8 +60,8 @@ def await_progress(deployment: Deployment, load: Load, records: int) -> None:
 
 
 def assert_ends_exact(deployment: Deployment, load: Load, *, seconds: float = 40.0) -> None:
-    """Everything the load produced is counted in the end, and exactly."""
-    counted(deployment, load.finish(), seconds=seconds)
+    """Everything the load has produced is counted in the end, and exactly."""
+    counted(deployment, load.cut(), seconds=seconds)
     assert_counts_exact(expected_of(deployment), read_books(deployment))
 
 
@@ -72,22 +76,34 @@ def is_counting(worker: Worker, partitions: int) -> None:
 
 def test_counts_are_exact_after_kills(deployment: Deployment) -> None:
     """SIGKILL in the middle of load, three times."""
-    with deployment.worker() as worker, load_of(deployment, 80_000, rate=4_000) as load:
+    with deployment.worker() as worker, load_of(deployment) as load:
         for _ in range(3):
-            await_progress(deployment, load, 4_000)
+            await_progress(deployment, load)
             worker.kill()
             worker.start()
         assert_ends_exact(deployment, load)
 
 
+def test_a_rekeyed_source_is_exact_after_kills(kafka: Kafka, redis_server: RedisServer, deploy: Callable[..., Deployment]) -> None:
+    """Its records go through the internal topic at least once, and are counted once."""
+    deployment = deploy(kafka, redis_server, entity_key=False)
+    with deployment.worker() as worker, load_of(deployment, keyed=False) as load:
+        for _ in range(2):
+            await_progress(deployment, load)
+            worker.kill()
+            worker.start()
+        load.cut()
+        assert_rekeyed_exact(deployment)
+
+
 def test_counts_are_exact_while_workers_join_and_leave(deployment: Deployment) -> None:
     first, second = deployment.worker(), deployment.worker()
-    with together(first, second), load_of(deployment, 80_000, rate=4_000) as load:
+    with together(first, second), load_of(deployment) as load:
         for leaving in (first, second):
-            await_progress(deployment, load, 2_000)
+            await_progress(deployment, load)
             leaving.stop()
             assert leaving.exit_code == 0
-            await_progress(deployment, load, 2_000)
+            await_progress(deployment, load)
             leaving.start()
         is_counting(first, 2)
         is_counting(second, 2)
@@ -113,8 +129,8 @@ def test_a_worker_that_sleeps_through_its_session_is_fenced_when_it_wakes(
 
 def sleep_through(deployment: Deployment, sleeper: Worker, other: Worker) -> None:
     """Stop the sleeper in the middle of a load, wake it when the other has counted all, wait until both count."""
-    with load_of(deployment, 100_000) as load:
-        becomes(lambda: sum(positions(deployment).values()) > 20_000, wanted=True)
+    with Load(deployment.kafka, deployment.prefix, clicks(STREAM)[:BACKLOG]) as load:
+        becomes(lambda: sum(positions(deployment).values()) > BACKLOG // 5, wanted=True)
         sleeper.pause()
         is_counting(other, 4)
         counted(deployment, load.finish())
@@ -126,18 +142,18 @@ def sleep_through(deployment: Deployment, sleeper: Worker, other: Worker) -> Non
 def test_two_groups_on_one_ledger_count_nothing_twice(deployment: Deployment) -> None:
     """Whoever claimed last counts; the other waits, and claims again."""
     one, two = deployment.worker(), deployment.worker(KAFKA__GROUP=f"{deployment.prefix}-too")
-    with together(one, two), load_of(deployment, 60_000, rate=6_000) as load:
+    with together(one, two), load_of(deployment) as load:
+        becomes(lambda: conflicts(one, "fenced") >= 2 and conflicts(two, "fenced") >= 2, wanted=True)
         assert_ends_exact(deployment, load)
-        assert conflicts(one, "fenced") + conflicts(two, "fenced") >= 4
 
 
 def test_counts_are_exact_after_redis_crashes(kafka: Kafka, redis_server_binary: Path, deploy: Callable[..., Deployment]) -> None:
     """It comes back with what its append-only file has: counts and positions of one moment."""
     with RedisServer(redis_server_binary) as store:
         deployment = deploy(kafka, store)
-        with deployment.worker() as worker, load_of(deployment, 40_000, rate=4_000) as load:
+        with deployment.worker() as worker, load_of(deployment) as load:
             for _ in range(2):
-                await_progress(deployment, load, 5_000)
+                await_progress(deployment, load)
                 store.kill()
                 becomes(lambda: conflicts(worker, "unavailable") > 0, wanted=True)
                 revive(store)
@@ -160,8 +176,8 @@ def test_counts_are_exact_after_redis_hung(kafka: Kafka, redis_server_binary: Pa
     """What was sent to it before is still done when it goes on: nobody knows, and it does no harm."""
     with RedisServer(redis_server_binary) as store:
         deployment = deploy(kafka, store)
-        with deployment.worker() as worker, load_of(deployment, 40_000, rate=4_000) as load:
-            await_progress(deployment, load, 5_000)
+        with deployment.worker() as worker, load_of(deployment) as load:
+            await_progress(deployment, load)
             store.pause()
             becomes(lambda: conflicts(worker, "unavailable") > 0, wanted=True)
             store.resume()
@@ -173,8 +189,8 @@ def test_counts_are_rebuilt_from_kafka_after_redis_lost_everything(
 ) -> None:
     with RedisServer(redis_server_binary) as store:
         deployment = deploy(kafka, store)
-        with deployment.worker() as worker, load_of(deployment, 50_000, rate=8_000) as load:
-            await_progress(deployment, load, 20_000)
+        with deployment.worker() as worker, load_of(deployment) as load:
+            await_progress(deployment, load, 10_000)
             with redis.Redis.from_url(store.url) as client:
                 client.flushall()
             assert_ends_exact(deployment, load)
@@ -184,8 +200,8 @@ def test_counts_are_rebuilt_from_kafka_after_redis_lost_everything(
 def test_counts_are_exact_after_the_broker_crashed(kafka_jars: Path, redis_server: RedisServer, deploy: Callable[..., Deployment]) -> None:
     with Kafka(kafka_jars) as broker:
         deployment = deploy(broker, redis_server)
-        with deployment.worker(), load_of(deployment, 40_000, rate=4_000) as load:
-            await_progress(deployment, load, 5_000)
+        with deployment.worker(), load_of(deployment) as load:
+            await_progress(deployment, load)
             broker.kill()
             broker.start()
             assert_ends_exact(deployment, load, seconds=KAFKA_BACK_SECONDS)
@@ -206,6 +222,7 @@ def test_the_harness_sees_what_a_woken_sleeper_does_without_fences(
 
 def test_the_harness_sees_what_two_groups_do_without_fences(deployment: Deployment) -> None:
     one, two = deployment.worker(**FENCES_OFF), deployment.worker(**FENCES_OFF, KAFKA__GROUP=f"{deployment.prefix}-too")
-    with together(one, two), load_of(deployment, 20_000, rate=10_000) as load:
-        counted(deployment, load.finish())
+    with together(one, two), load_of(deployment) as load:
+        await_progress(deployment, load, 10_000)
+        counted(deployment, load.cut())
         assert wrong_cells(expected_of(deployment), read_books(deployment))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -73,8 +74,12 @@ class ScriptedLedger(MemoryLedger):
         self.claims = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.claim_gate = asyncio.Event()
+        self.claim_gate.set()
 
     async def claim(self, shard: str, partitions: int, start: int) -> Claim:
+        with suppress(asyncio.CancelledError):  # a cancel that meets a finishing Redis call can be lost
+            await self.claim_gate.wait()
         if self.claim_failures:
             raise self.claim_failures.pop(0)
         self.claims += 1
@@ -374,6 +379,26 @@ async def test_a_partition_taken_away_while_it_was_being_claimed_is_not_read(
     assert (taking.done(), consumer.sought, custodian.partitions()) == (True, [], [])
 
 
+async def test_a_claim_that_cannot_be_called_off_is_not_used(custodian: Custodian, consumer: FakeConsumer, ledger: ScriptedLedger) -> None:
+    ledger.claim_gate.clear()
+    taking = asyncio.create_task(custodian.assigned(consumer, {CLICKS}))  # type: ignore[arg-type]  # a fake
+    await settle()
+    await custodian.revoked({CLICKS})
+    await settle()
+    assert (taking.done(), ledger.claims, consumer.sought, custodian.partitions()) == (True, 1, [], [])
+
+
+async def test_what_an_assignment_leaves_out_is_held_no_more(custodian: Custodian, consumer: FakeConsumer, ledger: ScriptedLedger) -> None:
+    await assign(custodian, consumer, CLICKS, OTHER)
+    ledger.gate.clear()
+    await write(custodian, held(custodian, consumer), 0, 5)
+    await assign(custodian, consumer, OTHER)
+    ledger.gate.set()
+    await settle()
+    assert [p.tp for p in custodian.partitions()] == [OTHER]
+    assert (await ledger.position()).next == 0
+
+
 # Writes
 
 
@@ -521,8 +546,9 @@ async def test_a_store_that_refuses_for_good_stops_the_partition(
 
 async def test_a_resync_leaves_other_partitions_alone(custodian: Custodian, consumer: FakeConsumer) -> None:
     await assign(custodian, consumer, CLICKS, OTHER)
-    other = held(custodian, consumer, OTHER)
+    other, serials = held(custodian, consumer, OTHER), dict(consumer.serials)
     custodian.resync(held(custodian, consumer), NoState())
+    assert consumer.serials == {CLICKS: serials[CLICKS] + 1, OTHER: serials[OTHER]}, "what is on its way is void at once"
     await settle()
     assert held(custodian, consumer, OTHER) is other
     assert held(custodian, consumer).claim.epoch == 2

@@ -243,6 +243,14 @@ async def test_who_left_the_window_is_not_counted_in_it(reader: Reader, writer: 
     assert users(reader.report("f", Duration("5m"))) == [2, 0]
 
 
+async def test_what_no_window_will_reach_is_not_held(reader: Reader, writer: Writer) -> None:
+    for minute in range(0, 300, 2):
+        await writer.write(event("a", minute * 60))
+        await reader.tick()
+    held = reader.counts()["f"].buckets[10]
+    assert min(held) >= (AT + 3 * 3600) // 10
+
+
 async def test_lag_is_what_lies_between_the_ends_and_the_positions(reader: Reader, writer: Writer, ledger: MemoryLedger) -> None:
     await writer.write(event("a", 0), event("a", 1))
     await Writer(ledger, "web:1").write(event("a", 1, "v"))

@@ -98,7 +98,16 @@ def test_a_dimension_is_counted_beside_the_total_each_by_itself() -> None:
 
 def test_values_that_cancel_out_are_no_change() -> None:
     found = deltas(shard(), event("a", 0), event("b", 1, paid=2.5), event("b", 2, paid=-2.5))
-    assert by_second(found) == {0: {cell(USERS, 0): 1, cell(EVENTS, 0): 1, cell(USERS, 1): 1, cell(EVENTS, 1): 2}}
+    cells = {cell(USERS, 0): 1, cell(EVENTS, 0): 1, cell(USERS, 1): 1, cell(EVENTS, 1): 2}
+    assert (by_second(found), list(found.totals.values())) == ({0: cells}, [cells])
+
+
+def test_who_changes_the_value_of_a_dimension_and_back_within_a_chunk_is_no_change_of_users() -> None:
+    count = shard(dimensions={"d": {"field": "properties.d", "allow": ["ads", "mail"]}})
+    deltas(count, event("a", 0, d="ads"))
+    found = deltas(count, event("a", 1, d="mail"), event("a", 2, d="ads"))
+    cells = {cell(EVENTS, 0): 2, cell(EVENTS, 0, "d", "mail"): 1, cell(EVENTS, 0, "d", "ads"): 1}
+    assert (by_second(found), list(found.totals.values())) == ({0: cells}, [cells])
 
 
 def test_what_reaches_nothing_changes_nothing() -> None:
@@ -149,6 +158,14 @@ def test_who_comes_back_after_the_bucket_expired_is_not_taken_from_it() -> None:
     count = shard("1m")
     deltas(count, event("a", 0))
     assert by_second(deltas(count, event("a", 4000))) == {4000: {cell(USERS, 0): 1, cell(EVENTS, 0): 1}}
+
+
+def test_a_leap_of_years_names_no_more_buckets_than_were_kept() -> None:
+    count = shard("1m")
+    deltas(count, event("a", 0))
+    found = deltas(count, event("x", 10 * 365 * 24 * HOUR))
+    assert len(found.expired) == KEPT + 1
+    assert AT // 10 in {bucket for _, _, bucket in found.expired}
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -1,17 +1,17 @@
 """The error tree. Every error says what happened, where, and what to do about it.
 
-    FunnelwatchError
-    ├── UsageError              bad command line, missing file                exit 2
-    │   ├── ConfigError         the config file is wrong: all problems, each with its line
-    │   └── SettingsError       an environment variable is wrong
-    ├── StoreError              Redis does not do what it should
-    │   ├── StoreUnavailable    no answer, or not in time                     retriable
-    │   └── PartitionsChanged   the topic has another partition count than its counts
-    ├── PositionBeyondEnd       the ledger is ahead of the log: another topic or cluster
-    ├── EverythingRejected      nearly every record of a source is bad
-    ├── ServiceUnreachable      a running funnelwatch does not answer         retriable
-    └── DeliveryError           a channel did not take a notification         retriable
-        └── DeliveryRefused     ... and will not take it next time either
+FunnelwatchError
+├── UsageError              bad command line, missing file                exit 2
+│   ├── ConfigError         the config file is wrong: all problems, each with its line
+│   └── SettingsError       an environment variable is wrong
+├── StoreError              Redis does not do what it should
+│   ├── StoreUnavailable    no answer, or not in time                     retriable
+│   └── PartitionsChanged   the topic has another partition count than its counts
+├── PositionBeyondEnd       the ledger is ahead of the log: another topic or cluster
+├── EverythingRejected      nearly every record of a source is bad
+├── ServiceUnreachable      a running funnelwatch does not answer         retriable
+└── DeliveryError           a channel did not take a notification         retriable
+    └── DeliveryRefused     ... and will not take it next time either
 """
 
 from __future__ import annotations

@@ -40,7 +40,9 @@ class Agent:
     Redis side by side, so that the processor does not.
     """
 
-    def __init__(self, custodian: Custodian, producer: AckedProducer, metrics: WorkerMetrics, source: Source, clock: Micros = now_us) -> None:
+    def __init__(
+        self, custodian: Custodian, producer: AckedProducer, metrics: WorkerMetrics, source: Source, clock: Micros = now_us
+    ) -> None:
         self._custodian = custodian
         self._producer = producer
         self._metrics = metrics

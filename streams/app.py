@@ -64,8 +64,15 @@ def build_app(config: Config, settings: Settings) -> FunnelApp:
     _add_tasks(app, producer)
     web = settings.web
     serve_asgi(
-        app, create_api(service, version), host=web.host, port=web.port,
-        log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2, limit_concurrency=200,
+        app,
+        create_api(service, version),
+        host=web.host,
+        port=web.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        limit_concurrency=200,
     )
     return app
 

@@ -16,6 +16,7 @@ from streams.ledger.contract import Write
 from streams.plan import Plan, Prepared, Registry
 from streams.tally import tally
 
+
 @dataclass
 class Pending:
     """A decoded chunk, and what has to be looked up before it can be folded."""

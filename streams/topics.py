@@ -34,7 +34,9 @@ async def prepare_topics(brokers: str, config: Config, *, create: bool) -> None:
                 wanted[source.keyed_topic] = len(described["partitions"])
         absent = {name: count for name, count in wanted.items() if name not in there}
         if absent and not create:
-            raise UsageError(f"topics {', '.join(sorted(absent))} are missing at {brokers}; create them, or set FUNNELWATCH_KAFKA__CREATE_TOPICS=true")
+            raise UsageError(
+                f"topics {', '.join(sorted(absent))} are missing at {brokers}; create them, or set FUNNELWATCH_KAFKA__CREATE_TOPICS=true"
+            )
         await _create(admin, absent.items())
     except (KafkaError, OSError) as error:
         raise UsageError(f"the brokers at {brokers} do not do as asked: {error!r}") from error

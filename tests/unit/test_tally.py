@@ -82,18 +82,17 @@ def test_a_dimension_is_counted_beside_the_total_each_by_itself() -> None:
     count = shard(dimensions={"d": {"field": "properties.d", "allow": ["ads", "mail"]}, "e": {"field": "properties.e", "allow": ["ios"]}})
     deltas(count, event("a", 0, d="ads", e="ios"))
     found = deltas(count, event("a", 5, d="mail", e="ios"), event("b", 6, paid=1.5))
-    assert by_second(found) == {
-        0: {
-            cell(EVENTS, 0): 1,
-            cell(EVENTS, 0, "d", "mail"): 1,
-            cell(EVENTS, 0, "e", "ios"): 1,
-            cell(USERS, 0, "d", "ads"): -1,
-            cell(USERS, 0, "d", "mail"): 1,
-            **{cell(f, 1): 1 for f in (USERS, EVENTS)},
-            **{cell(f, 1, d, v): 1 for f in (USERS, EVENTS) for d, v in (("d", "mail"), ("e", "ios"))},
-            **{cell(VALUE, 1, *split): 1_500_000 for split in ((), ("d", "mail"), ("e", "ios"))},
-        }
+    cells = {
+        cell(EVENTS, 0): 1,
+        cell(EVENTS, 0, "d", "mail"): 1,
+        cell(EVENTS, 0, "e", "ios"): 1,
+        cell(USERS, 0, "d", "ads"): -1,
+        cell(USERS, 0, "d", "mail"): 1,
+        **{cell(f, 1): 1 for f in (USERS, EVENTS)},
+        **{cell(f, 1, d, v): 1 for f in (USERS, EVENTS) for d, v in (("d", "mail"), ("e", "ios"))},
+        **{cell(VALUE, 1, *split): 1_500_000 for split in ((), ("d", "mail"), ("e", "ios"))},
     }
+    assert (by_second(found), list(found.totals.values())) == ({0: cells}, [cells])
 
 
 def test_values_that_cancel_out_are_no_change() -> None:

@@ -98,6 +98,10 @@ def parse(text: str, path: str = "config") -> Config:
     if len(text) > CONFIG_BYTES_MAX:
         raise ConfigError(path, [Problem(1, "", f"is over {CONFIG_BYTES_MAX} characters long", "split it")])
     try:
+        alias = next((e for e in yaml.parse(text, Loader=yaml.SafeLoader) if isinstance(e, yaml.AliasEvent)), None)
+        if alias is not None:
+            line = alias.start_mark.line + 1 if alias.start_mark else 1
+            raise ConfigError(path, [Problem(line, "", f"*{alias.anchor} is an alias; a config has none", "write the value out")])
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         problems = list(_duplicate_keys(root)) if root is not None else []
         data = None if problems else yaml.safe_load(text)

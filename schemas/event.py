@@ -10,6 +10,7 @@ Event time is a whole number of microseconds since the epoch everywhere inside.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -22,6 +23,7 @@ from schemas.config import Fields
 
 SECONDS_MAX = 100_000_000_000  # from here on a number is milliseconds
 MILLIS_MAX = 100_000_000_000_000
+SHORT_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2})?")
 ENTITY_LENGTH_MAX = 512
 NAME_LENGTH_MAX = 512
 SHORT = 512  # a record of this many bytes cannot hold a field that is too long
@@ -259,6 +261,8 @@ def micros_of(stamp: int | float | str | None) -> int:
 
 
 def _number_in(text: str) -> int | float | str:
+    if "_" in text:
+        return text
     try:
         return int(text) if text.isdecimal() else float(text)
     except ValueError:
@@ -270,7 +274,8 @@ def _iso_micros(text: str) -> int:
         moment = msgspec.convert(text.strip(), datetime)
     except msgspec.ValidationError:
         try:
-            moment = datetime.fromisoformat(text.strip())
+            # What every Python from 3.10 on reads alike: a date, or a date with hours and minutes.
+            moment = datetime.fromisoformat(text.strip() if SHORT_ISO.fullmatch(text.strip()) else "")
         except ValueError:
             raise Reject("bad_timestamp", text[:64]) from None
     if moment.tzinfo is None:

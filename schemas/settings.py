@@ -66,7 +66,7 @@ class Settings(BaseSettings):
 
 def load_settings(**overrides: Any) -> Settings:
     """Settings from the environment. Raises SettingsError, one line a variable that is wrong or unknown."""
-    unknown = sorted(k for k in os.environ if k.startswith(PREFIX) and k not in KNOWN and k not in NOT_SETTINGS)
+    unknown = sorted(k for k in os.environ if k.upper().startswith(PREFIX) and k.upper() not in KNOWN | NOT_SETTINGS)
     if unknown:
         raise SettingsError("\n".join(f"{k}: no such setting; `funnelwatch settings` lists all" for k in unknown))
     try:

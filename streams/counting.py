@@ -77,9 +77,9 @@ class ShardCount:
         """Take stored states into memory; an entity without one is new."""
         for entity, packed in zip(entities, stored):
             if packed is not None and entity not in self.states:
-                stored = unpack(packed)
-                state = self.plan.adopt(stored)
-                self.states[entity] = packed if state is stored else pack(state)
+                found = unpack(packed)
+                state = self.plan.adopt(found)
+                self.states[entity] = packed if state is found else pack(state)
 
     def fold(self, pending: Pending, trace: list[Reached] | None = None) -> Counted:
         """Fold a chunk whose needs were met; every reach is added to `trace` where one is given."""

@@ -7,6 +7,7 @@ that an event sees the state as it was before it: it may complete one chain and 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -19,6 +20,7 @@ from schemas.funnel import NONE, OTHER, Dimension, Funnel
 
 SEPARATOR = "\x1f"  # between values of one chain, and between the parts of a count's name
 VALUE_LENGTH_MAX = 64
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 VALUE_SCALE = 1_000_000  # values are summed as whole millionths: exact in any order
 VALUE_MAX = 1_000_000_000_000
 HEAD = 3  # of a state: newest event time, its identity, the tail before it
@@ -82,7 +84,7 @@ def text_of(raw: Any) -> str:
 
 def fits(text: str) -> bool:
     """Whether a text may be a dimension value: 1 to 64 characters, none of them control characters."""
-    return 0 < len(text) <= VALUE_LENGTH_MAX and text.isprintable()
+    return 0 < len(text) <= VALUE_LENGTH_MAX and CONTROL.search(text) is None
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,13 @@ local fates, upstream, gone = fields[1], fields[2], fields[3]
 for i = 1, #fates, 2 do
   if type(fates[i]) ~= 'string' or not delta_ok(fates[i + 1]) then return {'error', 'a fate is malformed'} end
 end
+for i = 1, #upstream do
+  if not whole(upstream[i]) then return {'error', 'an upstream offset is malformed'} end
+end
+if type(gone) ~= 'number' or gone < 0 or gone ~= math.floor(gone) then return {'error', 'the number of records gone is malformed'} end
+for i = 1, #expired do
+  if type(expired[i]) ~= 'string' then return {'error', 'an expired key is malformed'} end
+end
 
 local ttl = tonumber(ARGV[12]) * 86400
 local seq = redis.call('HINCRBY', meta, 'seq', 1)

@@ -15,7 +15,6 @@ from streams.windows import Cells
 
 @dataclass
 class _Shard:
-    partitions: int
     next: int
     generation: str = field(default_factory=lambda: secrets.token_hex(4))
     epoch: int = 0
@@ -40,13 +39,16 @@ class MemoryLedger:
     def __init__(self, *, journal_length: int = 256) -> None:
         self._shards: dict[str, _Shard] = {}
         self._values: dict[tuple[str, str], set[str]] = {}
+        self._partitions: dict[str, int] = {}
         self._ends: dict[str, dict[int, int]] = {}
         self._journal_length = journal_length
 
     async def claim(self, shard: str, partitions: int, start: int) -> Claim:
-        held = self._shards.setdefault(shard, _Shard(partitions, start))
-        if held.partitions != partitions:
-            raise PartitionsChanged(shard.rpartition(":")[0], held.partitions, partitions)
+        source = shard.rpartition(":")[0]
+        stored = self._partitions.setdefault(source, partitions)
+        if stored != partitions:
+            raise PartitionsChanged(source, stored, partitions)
+        held = self._shards.setdefault(shard, _Shard(start))
         held.epoch += 1
         held.token = secrets.token_hex(8)
         return Claim(shard, held.epoch, held.token, held.next, held.watermark_us, dict(held.upstream))

@@ -1,11 +1,12 @@
 """The ledger in Redis: one hash tag a shard, one script a chunk.
 
-    {fw:web:3}:meta            epoch, token, next, watermark, partitions, generation, seq, done, fate:*, up:*, gone
+    {fw:web:3}:meta            epoch, token, next, watermark, generation, seq, done, fate:*, up:*, gone
     {fw:web:3}:states          entity -> state (msgpack)
     {fw:web:3}:c:DEF:W:B       counts of definition DEF in bucket B of width W seconds
     {fw:web:3}:t:DEF           counts since the definition began
     {fw:web:3}:journal         the counts of the newest chunks, for readers that follow along
     fw:shards:web              names of the source's shards
+    fw:partitions:web          how many partitions the source's topic has
     fw:ends:web                where the partitions' logs end
     fw:values:web:PROPERTY     the admitted values of a dimension
 
@@ -64,14 +65,16 @@ class RedisLedger:
     async def claim(self, shard: str, partitions: int, start: int) -> Claim:
         token = secrets.token_hex(8)
         source = shard.rpartition(":")[0]
+        # One count for the whole source: a partition that is new has nothing of its own to differ from.
+        stored = await _answer(self._client.set(f"{self._prefix}:partitions:{source}", partitions, nx=True, get=True))
+        if stored is not None and int(cast(bytes, stored)) != partitions:
+            raise PartitionsChanged(source, int(cast(bytes, stored)), partitions)
         await _answer(self._client.sadd(f"{self._prefix}:shards:{source}", shard))
-        found = await _answer(self._claim(keys=[self._key(shard, "meta")], args=[token, partitions, start, secrets.token_hex(4)]))
-        if found[0] == b"changed":
-            raise PartitionsChanged(source, int(found[1]), partitions)
-        meta = _pairs(found[2])
+        found = await _answer(self._claim(keys=[self._key(shard, "meta")], args=[token, start, secrets.token_hex(4)]))
+        meta = _pairs(found[1])
         upstream = {int(k[3:]): int(v) for k, v in meta.items() if k.startswith("up:")}
         corrupt = meta["seq"] != meta["done"]
-        return Claim(shard, int(found[1]), token, int(meta["next"]), int(meta["watermark"]), upstream, corrupt)
+        return Claim(shard, int(found[0]), token, int(meta["next"]), int(meta["watermark"]), upstream, corrupt)
 
     async def apply(self, claim: Claim, write: Write) -> Outcome:
         key = self._key(claim.shard, "")
@@ -152,6 +155,8 @@ class RedisLedger:
         pipe.hgetall(self._key(shard, "meta"))
         pipe.lrange(self._key(shard, "journal"), 0, -1)
         meta_raw, entries = await _answer(pipe.execute())
+        if not meta_raw:
+            return None
         position = _position({k.decode(): v.decode() for k, v in meta_raw.items()})
         new = position.sequence - since
         if position.generation != generation or not 0 <= new <= len(entries):

@@ -142,6 +142,13 @@ async def test_another_partition_count_is_refused_and_takes_no_claim(ledger: Led
     assert await ledger.apply(claim, chunk(0, 5)) == Ok()
 
 
+async def test_the_new_partition_of_a_topic_that_grew_is_refused_too(ledger: Ledger) -> None:
+    """Entities that moved there would be counted twice."""
+    await ledger.claim("web:0", 4, 0)
+    with pytest.raises(PartitionsChanged):
+        await ledger.claim("web:4", 5, 0)
+
+
 async def test_the_shards_of_a_source_are_those_that_were_claimed(ledger: Ledger) -> None:
     for shard in (NEIGHBOUR, "web:2", "web/intake:0", "webshop:0"):
         await ledger.claim(shard, 20, 0)
@@ -311,7 +318,7 @@ async def test_reset_forgets_a_shard_and_no_other(ledger: Ledger) -> None:
     generation = (await snapshot(ledger)).position.generation
     kept = await snapshot(ledger, NEIGHBOUR)
     await ledger.reset(SHARD)
-    anew = await ledger.claim(SHARD, 4, 3)
+    anew = await ledger.claim(SHARD, 11, 3)
     assert (anew.next, anew.watermark_us) == (3, -1)
     assert await ledger.states(SHARD, ["u"]) == [None]
     found = await snapshot(ledger)
@@ -512,6 +519,17 @@ async def test_a_chunk_that_is_malformed_is_an_error_before_anything_is_written(
     assert await _dump(client, unique_name) == before
 
 
+@pytest.mark.parametrize("gone", [1.5, "many"])
+async def test_a_malformed_number_of_records_gone_is_an_error_too(
+    client: Redis, redis_ledger: RedisLedger, unique_name: str, gone: Any
+) -> None:
+    claim = await _fill(redis_ledger)
+    before = await _dump(client, unique_name)
+    with pytest.raises(StoreError):
+        await redis_ledger.apply(claim, Write(5, 9, Deltas(watermark_us=WATERMARK), gone=gone))
+    assert await _dump(client, unique_name) == before
+
+
 async def _dump(client: Redis, prefix: str) -> dict[bytes, object]:
     """Every key of the shard with its contents."""
     found: dict[bytes, object] = {}
@@ -605,7 +623,7 @@ async def test_every_key_of_a_shard_is_in_one_slot_and_expired_ones_are_deleted(
     await redis_ledger.apply(claim, write)
     names = {name.decode() async for name in client.scan_iter(match=f"*{unique_name}*")}
     parts = {"meta", "states", "journal", f"t:{DEFINITION}", f"c:{DEFINITION}:10:{BUCKET + 1}"}
-    assert names == {key(unique_name, part) for part in parts} | {f"{unique_name}:shards:web"}
+    assert names == {key(unique_name, part) for part in parts} | {f"{unique_name}:shards:web", f"{unique_name}:partitions:web"}
 
 
 async def test_a_bucket_nobody_writes_any_more_goes_away_in_the_end(client: Redis, redis_ledger: RedisLedger, unique_name: str) -> None:

@@ -18,7 +18,7 @@ from tests.books import assert_counts_exact, assert_rekeyed_exact, becomes, coun
 from tests.parts.kafka import Kafka
 from tests.parts.redis import RedisServer
 from tests.parts.worker import Deployment, Worker, together
-from tests.traffic import Load, clicks, make_topic, write_config
+from tests.traffic import Load, clicks, make_topic, produce, write_config
 
 # Chunks of a few hundred records: at any moment some are on their way.
 SMALL_CHUNKS = {"KAFKA__FETCH_BYTES_MAX": "65536"}
@@ -128,12 +128,16 @@ def test_a_worker_that_sleeps_through_its_session_is_fenced_when_it_wakes(
 
 
 def sleep_through(deployment: Deployment, sleeper: Worker, other: Worker) -> None:
-    """Stop the sleeper in the middle of a load, wake it when the other has counted all, wait until both count."""
-    with Load(deployment.kafka, deployment.prefix, clicks(STREAM)[:BACKLOG]) as load:
-        becomes(lambda: sum(positions(deployment).values()) > BACKLOG // 5, wanted=True)
-        sleeper.pause()
-        is_counting(other, 4)
-        counted(deployment, load.finish())
+    """Stop the sleeper in the middle of a backlog, wake it when the other has counted all, wait until both count."""
+    for worker in (sleeper, other):
+        worker.pause()
+    ends = produce(deployment.kafka, deployment.prefix, clicks(STREAM)[:BACKLOG])
+    for worker in (sleeper, other):
+        worker.resume()
+    becomes(lambda: sum(positions(deployment).values()) > BACKLOG // 8, wanted=True)
+    sleeper.pause()
+    is_counting(other, 4)
+    counted(deployment, ends)
     sleeper.resume()
     is_counting(other, 2)
     is_counting(sleeper, 2)

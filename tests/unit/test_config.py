@@ -187,11 +187,11 @@ def test_every_mistake_is_told_at_once() -> None:
         ("sources: [\n", "shop.yaml:2: is not YAML: expected the node content"),
         ("a: b\n c: d\n", "shop.yaml:2: is not YAML: mapping values are not allowed here"),
         ("sources: \x01", "is not YAML"),
-        ("sources: *nowhere", "found undefined alias"),
+        ("sources: *nowhere", "is an alias; a config has none"),
         ("sources: !!python/object/apply:os.system [id]", "is not YAML: could not determine a constructor"),
         ("sources: " + "[" * 60 + "]" * 60, "is nested too deeply; a config needs six levels"),
         ("sources: " + "[" * 20_000 + "]" * 20_000, "is not YAML"),
-        ("sources: &a [*a]", "is nested too deeply"),
+        ("sources: &a [*a]", "is an alias; a config has none"),
         ("sources: 1\nsources: 2", "shop.yaml:2: key 'sources' is there twice; keep one of them"),
         ("1: 2", "keys should be strings"),
         ("#" * (CONFIG_BYTES_MAX + 1), "shop.yaml:1: is over 1000000 characters long; split it"),
@@ -300,3 +300,9 @@ def test_a_duration_has_nothing_after_it_and_plain_digits(text: str) -> None:
 @pytest.mark.parametrize(("window", "bucket"), [("10s", 10), ("1h", 10), ("61m", 60), ("24h", 60), ("25h", 3600), ("30d", 3600)])
 def test_wider_windows_have_wider_buckets(window: str, bucket: int) -> None:
     assert bucket_seconds(Duration(window)) == bucket
+
+
+@pytest.mark.parametrize("text", ["sources: &a [*a, *a]\n", "a: &a [x]\nb: &b [*a, *a]\nsources: [*b, *b]\n"])
+def test_an_alias_is_refused_before_it_can_grow(text: str) -> None:
+    with pytest.raises(ConfigError, match="is an alias; a config has none; write the value out"):
+        parse(text)

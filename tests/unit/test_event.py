@@ -208,6 +208,12 @@ def test_the_entity_is_the_first_id_there_is_as_text(entity: str, ids: dict[str,
     assert decode(raw(**ids), None).entities == [entity]
 
 
+@pytest.mark.parametrize(("event_id", "text"), [("e-1", "e-1"), (5, "5"), ("5", "5"), (0, "0"), ("", ""), (None, ""), (..., "")])
+def test_an_event_id_is_text_and_may_be_absent(event_id: Any, text: str) -> None:
+    assert decode(raw(event_id=event_id), raw(event_id="e-2")).ids == [text, "e-2"]
+    assert decode(raw(event_id=event_id), None).ids == [text]
+
+
 def test_the_key_is_the_entity_as_text() -> None:
     values = [raw(user_id="東京"), raw(user_id=7), raw(user_id=None, anonymous_id="a")]
     keys: list[bytes | None] = ["東京".encode(), b"7", b"a"]

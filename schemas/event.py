@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -103,7 +103,6 @@ class EventDecoder:
         self._get = {name: self._tree.getter(parts) for name, parts in wanted.items()}
         direct = {name: self._tree.attribute(parts) for name, parts in wanted.items()}
         self._fast = {name: attrgetter(path) for name, path in direct.items() if path is not None}
-        self._common = self._columns("event", "timestamp", "user_id", "event_id")
 
     def getter(self, path: str) -> Getter:
         """A function from a decoded record to the raw value at `path` (None when absent)."""
@@ -118,14 +117,6 @@ class EventDecoder:
             except AttributeError:  # a null on the way
                 pass
         return list(map(self._get[path], records))
-
-    def _columns(self, *names: str) -> Getter:
-        """All of these fields of a record at once."""
-        fast = [self._tree.attribute(self._wanted[name]) for name in names]
-        if all(path is not None and "." not in path for path in fast):
-            return cast(Getter, attrgetter(*cast(list[str], fast)))
-        getters = [self._get[name] for name in names]
-        return lambda record: tuple(get(record) for get in getters)
 
     def decode(self, values: Sequence[bytes | None], keys: Sequence[bytes | None], now_us: int, max_skew_us: int) -> Batch:
         """Decode a chunk; records that cannot be events are in `rejected`, in order of the chunk."""
@@ -143,7 +134,7 @@ class EventDecoder:
         records = list(map(self._decode, values))
         if not records:
             return Batch([], [], [], [], [], values)
-        names, stamps, users, ids = map(list, zip(*map(self._common, records)))
+        names, stamps, users, ids = (self.column(name, records) for name in ("event", "timestamp", "user_id", "event_id"))
         # Whole milliseconds are what nearly every producer writes; anything else goes the careful way.
         if set(map(type, stamps)) == {int} and min(stamps) >= SECONDS_MAX and max(stamps) < MILLIS_MAX:
             times = [t * 1000 for t in stamps]
@@ -167,18 +158,15 @@ class EventDecoder:
         return Batch(times, entities, names, ids, records, values)
 
     def _one_by_one(self, values: Sequence[bytes | None], keys: Sequence[bytes | None], limit_us: int) -> Batch:
-        batch = Batch([], [], [], [], [], [])
-        raws: list[bytes] = []
+        good: list[tuple[int, str, str, str, Any, bytes]] = []
+        rejected: list[Rejected] = []
         for index, (value, key) in enumerate(zip(values, keys)):
             try:
-                one = self.decode_one(value, key, limit_us)
+                good.append(self.decode_one(value, key, limit_us))
             except Reject as reject:
-                batch.rejected.append(Rejected(index, reject.reason, reject.detail))
-                continue
-            for column, item in zip((batch.times, batch.entities, batch.names, batch.ids, batch.records, raws), one):
-                column.append(item)
-        batch.raws = raws
-        return batch
+                rejected.append(Rejected(index, reject.reason, reject.detail))
+        times, entities, names, ids, records, raws = map(list, zip(*good)) if good else ([], [], [], [], [], [])
+        return Batch(times, entities, names, ids, records, raws, rejected)
 
     def decode_one(self, value: bytes | None, key: bytes | None, limit_us: int) -> tuple[int, str, str, str, Any, bytes]:
         """(event time in µs, entity, event name, event_id, record, bytes) of one record. Raises Reject."""

@@ -88,9 +88,8 @@ class ShardCount:
         rejected = pending.batch.rejected + _places_to_indexes(pending.batch, prepared.bad)
         deltas = tally(self.plan, result, self.watermark_us, Counter(r.reason for r in rejected))
         self.watermark_us = deltas.watermark_us
-        states = {entity: pack(state) for entity, state in result.touched.items()}
-        self.states.update(states)
-        write = Write(pending.start, pending.next, deltas, states, pending.upstream)
+        self.states.update(result.touched)
+        write = Write(pending.start, pending.next, deltas, result.touched, pending.upstream)
         return Counted(write, rejected, pending.records)
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
 from operator import lt
 from typing import Any
 
@@ -31,6 +31,7 @@ from schemas.event import Batch
 from streams.plan import BUCKET_US, Op, Plan, Prepared
 
 TAIL_MAX = 64  # (time, identity) pairs kept an entity; beyond it the oldest are forgotten
+TAIL_LONGEST = 2 * (TAIL_MAX - 1)  # items of a tail that takes one pair more
 NO_STAGE = 256
 ID_SEED = 1  # identities by event_id and by bytes never meet
 
@@ -43,12 +44,12 @@ Reached = tuple[str, int, int]  # entity, stage, event time: who got where, when
 
 @dataclass
 class Fold:
-    """What a batch did: reaches, marks that moved, values, fates, and the states it touched."""
+    """What a batch did: reaches, users by their marks, values, fates, and the states it touched."""
 
-    reaches: list[Reach] = field(default_factory=list)
-    moved: list[Reach] = field(default_factory=list)  # where a mark was before
-    amounts: list[tuple[Reach, int]] = field(default_factory=list)  # millionths
-    touched: dict[str, State] = field(default_factory=dict)  # of every entity that an event was for
+    events: dict[Reach, int] = field(default_factory=dict)
+    users: dict[Reach, int] = field(default_factory=dict)  # a mark that moves: one less there, one more here
+    amounts: dict[Reach, int] = field(default_factory=dict)  # millionths
+    touched: dict[str, bytes] = field(default_factory=dict)  # of every entity that an event was for
     applied: int = 0
     filtered: int = 0
     late: int = 0
@@ -65,92 +66,108 @@ def wanted(plan: Plan, batch: Batch) -> set[str]:
 def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, bytes], trace: list[Reached] | None = None) -> Fold:
     """Fold a batch, given the packed states of its entities (a missing one is new), and say what it did.
 
-    Every reach is added to `trace` where one is given.
+    Every reach is added to `trace` where one is given. One entity has its turn after the other, since
+    what a state needs lies all over memory, and bringing it near costs more than the fold itself.
     """
     out = Fold()
     columns, amounts = prepared.columns, prepared.amounts
     skip = {bad.index for bad in prepared.bad}
-    times, entities, names, ids, raws = batch.times, batch.entities, batch.names, batch.ids, batch.raws
-    get_ops, get_state, new_state = plan.ops.get, states.get, plan.new_state
-    lateness = plan.lateness_us
-    touched, reaches, moved = out.touched, out.reaches, out.moved
-    get_touched = touched.get
-    filtered = late = duplicate = 0
+    times, ops, identities = batch.times, list(map(plan.ops.get, batch.names)), _identities(batch)
+    get_state, new_state, lateness = states.get, plan.new_state, plan.lateness_us
+    events, users, values_of = out.events, out.users, out.amounts
+    late = duplicate = 0
+    bucket, bucket_end = 0, -1
 
     order, ties = total_order(plan, batch, skip)
-    tied: dict[str, list[int]] = {}  # accepted events of a tie, whose order differs from funnel to funnel
-    for i in order:
-        if i >= 0:
-            ops = get_ops(names[i])
-            if ops is None:
-                filtered += 1
-                continue
-            time = times[i]
-            entity = entities[i]
-            own = ids[i]
-            identity = digest(own.encode(), ID_SEED) if own else digest(raws[i])
-            state = get_touched(entity)
-            if state is None:
-                packed = get_state(entity)
-                state = touched[entity] = new_state() if packed is None else unpack(packed)
-            newest = state[0]
-            if newest >= 0:
-                if time < newest:
-                    late += 1
+    for entity, places in _by_entity(batch, ops, order, out).items():
+        packed = get_state(entity)
+        state = new_state() if packed is None else unpack(packed)
+        tied: list[int] = []  # accepted events of a tie, whose order differs from funnel to funnel
+        for i in places:
+            if i >= 0:
+                time, identity = times[i], identities[i]
+                newest = state[0]
+                if newest >= 0:
+                    if time < newest:
+                        late += 1
+                        continue
+                    last, tail = state[1], state[2]
+                    if newest >= time - lateness:
+                        if tail and (tail[0] < time - lateness or len(tail) >= TAIL_LONGEST):
+                            _prune(tail, time - lateness)
+                        if identity == last or (tail is not None and identity in tail and identity in tail[1::2]):
+                            duplicate += 1
+                            continue
+                        if tail is None:
+                            state[2] = [newest, last]
+                        else:
+                            tail.append(newest)
+                            tail.append(last)
+                    elif tail is not None:
+                        state[2] = None
+                state[0] = time
+                state[1] = identity
+                if i in ties:
+                    tied.append(i)
                     continue
-                tail = state[2]
-                if newest >= time - lateness:
-                    if tail is not None:
-                        _prune(tail, time - lateness)
-                    if identity == state[1] or (tail is not None and identity in tail[1::2]):
-                        duplicate += 1
-                        continue
-                    if tail is None:
-                        state[2] = [newest, state[1]]
+                steps: Iterable[tuple[int, Iterable[Op]]] = ((i, ops[i] or ()),)
+            else:
+                steps, tied, time = _by_funnel(plan, batch, tied), [], times[~i]
+            if not bucket_end - BUCKET_US <= time < bucket_end:  # one number for all that is in it, not one an event
+                bucket = time // BUCKET_US
+                bucket_end = (bucket + 1) * BUCKET_US
+            for j, stages in steps:
+                for at, before, window, stage, number, valued in stages:
+                    if before:
+                        start = state[before]
+                        if start is None or time - start > window:
+                            continue
+                        values = state[before + 1]
                     else:
-                        tail += (newest, state[1])
-                elif tail is not None:
-                    state[2] = None
-            state[0] = time
-            state[1] = identity
-            if i in ties:
-                tied.setdefault(entity, []).append(i)
-                continue
-            steps: Iterable[tuple[int, Iterable[Op]]] = ((i, ops),)
-        else:
-            entity = entities[~i]
-            steps = _by_funnel(plan, batch, tied.pop(entity, []))
-            state, time = touched.get(entity, []), times[~i]
-        bucket = time // BUCKET_US
-        for j, stages in steps:
-            for at, before, window, stage, number, valued in stages:
-                if before:
-                    start = state[before]
-                    if start is None or time - start > window:
-                        continue
-                    values = state[before + 1]
-                else:
-                    start = time
-                    column = columns[number]
-                    values = "" if column is None else column[j]
-                mark = state[at + 2]
-                if mark is not None:
-                    moved.append((stage, state[at + 1], mark))
-                reach = (stage, values, bucket)
-                reaches.append(reach)
-                if trace is not None:
-                    trace.append((entity, stage, time))
-                state[at] = start
-                state[at + 1] = values
-                state[at + 2] = bucket
-                if valued:
-                    amount = amounts[j][stage]
-                    if amount:
-                        out.amounts.append((reach, amount))
-    out.filtered, out.late, out.duplicate = filtered, late, duplicate
-    out.applied = len(times) - len(skip) - filtered - late - duplicate
+                        start = time
+                        column = columns[number]
+                        values = "" if column is None else column[j]
+                    reach = (stage, values, bucket)
+                    events[reach] = events.get(reach, 0) + 1
+                    users[reach] = users.get(reach, 0) + 1
+                    mark = state[at + 2]
+                    if mark is not None:
+                        moved = (stage, state[at + 1], mark)
+                        users[moved] = users.get(moved, 0) - 1
+                    if trace is not None:
+                        trace.append((entity, stage, time))
+                    state[at] = start
+                    state[at + 1] = values
+                    state[at + 2] = bucket
+                    if valued:
+                        values_of[reach] = values_of.get(reach, 0) + amounts[j][stage]
+        out.touched[entity] = pack(state)
+    out.late, out.duplicate = late, duplicate
+    out.applied = len(times) - len(skip) - out.filtered - late - duplicate
     out.watermark_us = max((t for i, t in enumerate(times) if i not in skip) if skip else times, default=-1)
     return out
+
+
+def _by_entity(batch: Batch, ops: Sequence[object], order: Iterable[int], out: Fold) -> dict[str, list[int]]:
+    """The places of each entity's events that match a stage, and the marks after ties, in their order."""
+    entities = batch.entities
+    groups: dict[str, list[int]] = {}
+    get_group = groups.get
+    for i in order:
+        group = get_group(entities[i if i >= 0 else ~i])
+        if i >= 0 and ops[i] is None:
+            out.filtered += 1
+        elif group is not None:
+            group.append(i)
+        elif i >= 0:  # a mark without a group: all of its events were filtered
+            groups[entities[i]] = [i]
+    return groups
+
+
+def _identities(batch: Batch) -> list[int]:
+    if all(batch.ids):
+        return list(map(digest, map(str.encode, batch.ids), repeat(ID_SEED)))
+    return [digest(own.encode(), ID_SEED) if own else digest(raw) for own, raw in zip(batch.ids, batch.raws)]
 
 
 def total_order(plan: Plan, batch: Batch, skip: set[int]) -> tuple[Iterable[int], Container[int]]:
@@ -195,7 +212,7 @@ def _lowest_stages(plan: Plan, number: int | None) -> dict[str, int]:
 
 def _prune(tail: list[int], horizon: int) -> None:
     """Forget what is older than the horizon, and the oldest where another event would not fit."""
-    forget = max(0, len(tail) - 2 * (TAIL_MAX - 1))
+    forget = max(0, len(tail) - TAIL_LONGEST)
     while forget < len(tail) and tail[forget] < horizon:
         forget += 2
     if forget:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import lru_cache
 
 from schemas.duration import MICROS
 from streams.journeys import Fold
@@ -59,13 +59,7 @@ class _Finest:
 
     def __init__(self, fold: Fold) -> None:
         self._by_funnel: dict[int, Finest] = {}
-        events = Counter(fold.reaches)
-        users = Counter(events)
-        users.subtract(Counter(fold.moved))
-        values: Counter[tuple[int, str, int]] = Counter()
-        for reach, amount in fold.amounts:
-            values[reach] += amount
-        for family, counts in ((EVENTS, events), (USERS, users), (VALUE, values)):
+        for family, counts in ((EVENTS, fold.events), (USERS, fold.users), (VALUE, fold.amounts)):
             for (stage, shown, bucket), count in counts.items():
                 if count:
                     mine = self._by_funnel.setdefault(stage >> 8, {})
@@ -111,12 +105,14 @@ def _coarser(level: Finest, factor: int) -> Finest:
 
 def _split(into: Cells, funnel: FunnelPlan, family: str, stage: int, shown: str, count: int) -> None:
     """Count in the total, and under the value of each dimension by itself."""
-    names: Iterator[str] = iter((cell(family, stage),))
-    if funnel.dimensions:
-        values = shown.split(SEPARATOR)
-        names = chain(names, (cell(family, stage, d, v) for d, v in zip(funnel.dimensions, values)))
-    for name in names:
+    for name in _names(funnel, family, stage, shown):
         into[name] = into.get(name, 0) + count
+
+
+@lru_cache(maxsize=10_000)
+def _names(funnel: FunnelPlan, family: str, stage: int, shown: str) -> tuple[str, ...]:
+    values = zip(funnel.dimensions, shown.split(SEPARATOR))
+    return (cell(family, stage), *(cell(family, stage, d, v) for d, v in values))
 
 
 def _without_zeros(cells: Cells) -> None:

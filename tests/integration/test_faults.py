@@ -20,12 +20,12 @@ from tests.parts.redis import RedisServer
 from tests.parts.worker import Deployment, Worker, together
 from tests.traffic import Load, clicks, make_topic, produce, write_config
 
-# Chunks of a few hundred records: at any moment some are on their way.
-SMALL_CHUNKS = {"KAFKA__FETCH_BYTES_MAX": "65536"}
+# Chunks of a hundred records: in a backlog, some are on their way at nearly any moment.
+SMALL_CHUNKS = {"KAFKA__FETCH_BYTES_MAX": "16384"}
 FENCES_OFF = {"WORKER__FENCES": "false"}
-TRIES_MAX = 4
+TRIES_MAX = 6
 RATE = 4_000.0
-BACKLOG = 80_000
+BACKLOG = 60_000
 STREAM = 150_000  # more than any of these tests lasts: each ends its load when it has seen enough
 KAFKA_BACK_SECONDS = 60.0
 
@@ -134,7 +134,7 @@ def sleep_through(deployment: Deployment, sleeper: Worker, other: Worker) -> Non
     ends = produce(deployment.kafka, deployment.prefix, clicks(STREAM)[:BACKLOG])
     for worker in (sleeper, other):
         worker.resume()
-    becomes(lambda: sum(positions(deployment).values()) > BACKLOG // 8, wanted=True)
+    becomes(lambda: sum(positions(deployment).values()) > BACKLOG // 6, wanted=True)
     sleeper.pause()
     is_counting(other, 4)
     counted(deployment, ends)

@@ -28,7 +28,9 @@ STAGES = {"view": ("pv",), "interest": ("cart", "fav"), "buy": ("buy",)}
 WINDOWS = ("1h", "1d", "7d", "30d")
 COMMAND_SECONDS = 60
 
-needs_file = pytest.mark.skipif(not FILE.is_file(), reason=f"not ours to ship: {FILE.name} is not in {DATA}; name its folder with FUNNELWATCH_DATA")
+needs_file = pytest.mark.skipif(
+    not FILE.is_file(), reason=f"not ours to ship: {FILE.name} is not in {DATA}; name its folder with FUNNELWATCH_DATA"
+)
 
 
 @pytest.fixture

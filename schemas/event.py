@@ -73,11 +73,20 @@ class Batch:
     names: list[str]
     ids: list[str]  # event_id, empty where there is none
     records: list[Any]  # msgspec structs, for the getters of the decoder
-    raws: Sequence[bytes]
+    raws: list[bytes]
     rejected: list[Rejected] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def extend(self, part: Batch, at: int) -> None:
+        """Add the columns of a part that begins at index `at` of the chunk, without its records."""
+        self.times += part.times
+        self.entities += part.entities
+        self.names += part.names
+        self.ids += part.ids
+        self.raws += part.raws
+        self.rejected += [Rejected(r.index + at, r.reason, r.detail) for r in part.rejected]
 
 
 Getter = Callable[[Any], Any]
@@ -133,7 +142,7 @@ class EventDecoder:
             raise Reject("too_large")
         records = list(map(self._decode, values))
         if not records:
-            return Batch([], [], [], [], [], values)
+            return Batch([], [], [], [], [], [])
         names, stamps, users, ids = (self.column(name, records) for name in ("event", "timestamp", "user_id", "event_id"))
         # Whole milliseconds are what nearly every producer writes; anything else goes the careful way.
         if set(map(type, stamps)) == {int} and min(stamps) >= SECONDS_MAX and max(stamps) < MILLIS_MAX:
@@ -155,7 +164,7 @@ class EventDecoder:
             raise Reject("misrouted")
         if set(map(type, ids)) != {str}:
             ids = [_identity(found) for found in ids]
-        return Batch(times, entities, names, ids, records, values)
+        return Batch(times, entities, names, ids, records, list(values))
 
     def _one_by_one(self, values: Sequence[bytes | None], keys: Sequence[bytes | None], limit_us: int) -> Batch:
         good: list[tuple[int, str, str, str, Any, bytes]] = []

@@ -16,6 +16,8 @@ from streams.ledger.contract import Write
 from streams.plan import Plan, Prepared, Registry
 from streams.tally import tally
 
+SLICE_RECORDS = 512
+
 
 @dataclass
 class Pending:
@@ -60,18 +62,43 @@ class ShardCount:
         keys: Sequence[bytes | None],
         now_us: int,
         upstream: Mapping[int, int] | None = None,
+        *,
+        whole: bool = False,
     ) -> Pending:
-        """Decode a chunk and say what its fold needs."""
-        batch = self.plan.decoder.decode(values, keys, now_us, self.plan.source.max_skew.micros)
+        """Decode a chunk and say what its fold needs. `whole`: keep every decoded record with it."""
+        skew_us = self.plan.source.max_skew.micros
+        found = None if whole else self._in_slices(values, keys, now_us, skew_us)
+        if found is None:
+            batch = self.plan.decoder.decode(values, keys, now_us, skew_us)
+            found = batch, self.plan.prepare(batch)
+        batch, prepared = found
         missing = set(batch.entities).difference(self.states)
         if missing:
             missing &= wanted(self.plan, batch)
-        return Pending(start, following, batch, self.plan.prepare(batch), list(missing), upstream or {}, len(values))
+        return Pending(start, following, batch, prepared, list(missing), upstream or {}, len(values))
+
+    def _in_slices(
+        self, values: Sequence[bytes | None], keys: Sequence[bytes | None], now_us: int, skew_us: int
+    ) -> tuple[Batch, Prepared] | None:
+        """Decode slice by slice, so that records are gone again while they are near; they are not kept.
+
+        None when the registries have to be asked first, since the records are needed again then.
+        """
+        batch, prepared = Batch([], [], [], [], [], []), self.plan.nothing_prepared()
+        for at in range(0, len(values), SLICE_RECORDS):
+            part = self.plan.decoder.decode(values[at : at + SLICE_RECORDS], keys[at : at + SLICE_RECORDS], now_us, skew_us)
+            looked_at = self.plan.prepare(part)
+            if looked_at.unknown:
+                return None
+            prepared.extend(looked_at, len(batch))
+            batch.extend(part, at)
+        return batch, prepared
 
     def learn(self, pending: Pending, admitted: Mapping[Registry, Mapping[str, bool]]) -> None:
         """Take in what the registries said of `pending.unknown`."""
         self.plan.learn(admitted)
-        pending.prepared = self.plan.prepare(pending.batch)
+        if pending.unknown:
+            pending.prepared = self.plan.prepare(pending.batch)
 
     def hold(self, entities: Sequence[str], stored: Sequence[bytes | None]) -> None:
         """Take stored states into memory; an entity without one is new."""

@@ -198,6 +198,10 @@ class Plan:
                     elif len(values.known) < 100_000:
                         values.known[text] = OTHER
 
+    def nothing_prepared(self) -> Prepared:
+        """What `prepare` gives for no events at all."""
+        return Prepared(columns=[[] if plan.values else None for plan in self.funnels])
+
     def prepare(self, batch: Batch) -> Prepared:
         """Dimension values and value properties of a batch, and what the registries must be asked for."""
         out = Prepared(columns=[None] * len(self.funnels))
@@ -241,6 +245,14 @@ class Prepared:
     unknown: dict[Registry, set[str]] = field(default_factory=dict)  # values to ask for; then prepare again
     amounts: dict[int, dict[int, int]] = field(default_factory=dict)  # place -> stage -> millionths
     bad: list[Rejected] = field(default_factory=list)  # `index` is the place in the batch
+
+    def extend(self, part: Prepared, at: int) -> None:
+        """Add what belongs to the events that begin at place `at` of the batch."""
+        for column, more in zip(self.columns, part.columns):
+            if column is not None and more is not None:
+                column.extend(more)
+        self.amounts.update({place + at: found for place, found in part.amounts.items()})
+        self.bad += [Rejected(r.index + at, r.reason, r.detail) for r in part.bad]
 
 
 def millionths(raw: Any) -> int:

@@ -109,9 +109,12 @@ def replay(
     values: dict[Registry, set[str]] = {}
     stream = iter(records)
     while chunk := list(islice(stream, CHUNK_RECORDS)):
-        pending = shard.decode(found.consumed, found.consumed + len(chunk), chunk, [None] * len(chunk), time.time_ns() // 1000)
+        keys, now_us = [None] * len(chunk), time.time_ns() // 1000
+        pending = shard.decode(found.consumed, found.consumed + len(chunk), chunk, keys, now_us, whole=at_us is not None)
         left_out = _cut(pending.batch, at_us)
-        if left_out or pending.unknown:
+        if left_out:
+            pending.prepared = plan.prepare(pending.batch)
+        if pending.unknown:
             shard.learn(pending, {registry: _admit(values, registry, texts) for registry, texts in pending.unknown.items()})
         _take(found, shard, pending, len(chunk) - left_out)
         if progress is not None:

@@ -17,10 +17,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol, cast
 
 import aiokafka
 from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import CorruptRecordException
 from faust.serializers.schemas import Schema
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
@@ -62,21 +64,33 @@ class _Forgetful(dict[TP, "int | None"]):
         return None
 
 
-class _PlainRecords(dict[Any, Any]):
-    """A fetcher's results, whose records stay as the parser made them.
+class _Batches(dict[Any, Any]):
+    """A fetcher's results, unpacked a batch at a time: lists of records as the parser made them.
 
-    aiokafka wraps each parsed record in a Python object of eleven fields, topic and partition among
-    them; a chunk knows those already, and the wrapping costs more than the parsing.
+    aiokafka hands records over one by one, each wrapped in a Python object of eleven fields, topic and
+    partition among them. A chunk knows those already, and the wrapping costs more than the parsing.
     """
 
     def __setitem__(self, tp: Any, result: Any) -> None:
         if type(result) is FetchResult:
-            result._partition_records._consumer_record = _as_it_is
+            fetched = result._partition_records
+            fetched._records_iterator = _unpacked(fetched)
         super().__setitem__(tp, result)
 
 
-def _as_it_is(tp: Any, record: Any) -> Any:
-    return record
+def _unpacked(fetched: Any) -> Iterator[list[Any]]:
+    """The records of a fetch, batch by batch; `fetched.next_fetch_offset` follows. Aborted transactions are read too."""
+    batches = fetched._records
+    while batches.has_next():
+        batch = batches.next_batch()
+        if fetched._check_crcs and not batch.validate_crc():
+            raise CorruptRecordException(f"wrong checksum in {fetched._tp}")
+        records = [] if batch.is_control_batch else list(batch)
+        if records and records[0].offset < fetched.next_fetch_offset:  # a batch comes whole, from its beginning
+            records = [r for r in records if r.offset >= fetched.next_fetch_offset]
+        fetched.next_fetch_offset = max(fetched.next_fetch_offset, batch.next_offset)
+        if records:
+            yield records
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -84,7 +98,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         await super().on_start()
-        self._consumer._fetcher._records = _PlainRecords()
+        self._consumer._fetcher._records = _Batches()
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -156,13 +170,14 @@ class Consumer(driver.Consumer):
         if records is None or self.should_stop or not self.flow_active:
             return
         generation = self.app.consumer_generation_id
-        for key, batch in records.items():
+        for key, batches in records.items():
             tp = ensure_TP(key)
-            if not batch or tp not in ready or self._serial.get(tp) != serials.get(tp):
+            if not batches or tp not in ready or self._serial.get(tp) != serials.get(tp):
                 continue
             if not self.flow_active or generation != self.app.consumer_generation_id:
                 return
-            chunk = Chunk(tp, self._start[tp], batch[-1].offset + 1, serials[tp], batch)
+            found = batches[0] if len(batches) == 1 else list(chain.from_iterable(batches))
+            chunk = Chunk(tp, self._start[tp], found[-1].offset + 1, serials[tp], found)
             self._start[tp] = chunk.next
             yield tp, self._chunk_message(chunk)
 

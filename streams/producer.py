@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownError
@@ -42,33 +43,10 @@ class AckedProducer:
     async def _ready(self) -> AIOKafkaProducer:
         async with self._lock:
             if self._producer is None:
-                self._producer = await self._started()
+                self._producer = await started_producer(
+                    self._brokers, linger_ms=2, max_request_size=self._bytes_max, max_batch_size=262_144, request_timeout_ms=10_000
+                )
         return self._producer
-
-    async def _started(self) -> AIOKafkaProducer:
-        try:
-            return await self._start(idempotent=True)
-        except UnknownError:
-            # A broker that knows no idempotent producers (the embedded one): order then rests on there
-            # being one request in flight a partition, which aiokafka keeps to.
-            return await self._start(idempotent=False)
-
-    async def _start(self, *, idempotent: bool) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._brokers,
-            acks="all",
-            enable_idempotence=idempotent,
-            linger_ms=2,
-            max_request_size=self._bytes_max,
-            max_batch_size=262_144,
-            request_timeout_ms=10_000,
-        )
-        try:
-            await producer.start()
-        except BaseException:
-            await producer.stop()
-            raise
-        return producer
 
     async def close(self) -> None:
         """Flush and let go; the next send starts a new producer."""
@@ -78,3 +56,25 @@ class AckedProducer:
                 await producer.stop()
             except (KafkaError, OSError):
                 return  # it was broken already; that is why it goes
+
+
+async def started_producer(brokers: str, **options: Any) -> AIOKafkaProducer:
+    """A producer that waits for every replica, and is idempotent if the broker can.
+
+    The embedded broker cannot: order then rests on there being one request in flight a partition,
+    which aiokafka keeps to. Raises KafkaError and OSError.
+    """
+    try:
+        return await _start(brokers, enable_idempotence=True, **options)
+    except UnknownError:  # what Tansu answers to a request for a producer id
+        return await _start(brokers, enable_idempotence=False, **options)
+
+
+async def _start(brokers: str, **options: Any) -> AIOKafkaProducer:
+    producer = AIOKafkaProducer(bootstrap_servers=brokers, acks="all", **options)
+    try:
+        await producer.start()
+    except BaseException:
+        await producer.stop()
+        raise
+    return producer

@@ -11,11 +11,11 @@ import asyncio
 from itertools import count
 from typing import TYPE_CHECKING
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, UnknownError
+from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 from schemas.errors import FunnelwatchError
+from streams.producer import started_producer
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -44,7 +44,6 @@ class KeyedProducer:
     def __init__(self, brokers: str, topic: str) -> None:
         self.brokers, self.topic = brokers, topic
         self.partitions = 0
-        self.idempotent = True
         self._open: dict[int, BatchBuilder] = {}
         self._unacknowledged: set[asyncio.Future[object]] = set()
         self._of_key: dict[bytes, int] = {}
@@ -52,7 +51,7 @@ class KeyedProducer:
 
     async def __aenter__(self) -> Self:
         try:
-            self._producer = await self._started()
+            self._producer = await started_producer(self.brokers, max_batch_size=BATCH_BYTES_MAX)
         except (KafkaError, OSError) as error:
             raise self._unavailable(error) from error
         try:
@@ -120,24 +119,6 @@ class KeyedProducer:
         except (KafkaError, OSError) as error:
             raise self._unavailable(error) from error
         self._unacknowledged.add(sent)
-
-    async def _started(self) -> AIOKafkaProducer:
-        try:
-            return await self._start(idempotent=True)
-        except UnknownError:  # what Tansu answers to a request for a producer id
-            self.idempotent = False
-            return await self._start(idempotent=False)
-
-    async def _start(self, *, idempotent: bool) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self.brokers, enable_idempotence=idempotent, acks="all", max_batch_size=BATCH_BYTES_MAX
-        )
-        try:
-            await producer.start()
-        except BaseException:
-            await producer.stop()
-            raise
-        return producer
 
     async def _known_partitions(self) -> set[int]:
         try:

@@ -27,7 +27,7 @@ from tests.traffic import Click, Load, clicks, make_topic, produce, write_config
 SMALL_CHUNKS = {"KAFKA__FETCH_BYTES_MAX": "16384"}
 FENCES_OFF = {"WORKER__FENCES": "false"}
 TRIES_MAX = 6
-RATE = 4_000.0
+RATE = 3_000.0
 BACKLOG = 60_000
 STREAM = 150_000  # more than any of these tests lasts: each ends its load when it has seen enough
 KAFKA_BACK_SECONDS = 60.0

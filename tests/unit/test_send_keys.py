@@ -104,7 +104,7 @@ async def test_the_producer_is_idempotent_where_the_broker_can_be(any_kafka: Kaf
     await asyncio.to_thread(create_topic, any_kafka.address, unique_name, 2)
     async with KeyedProducer(any_kafka.address, unique_name) as producer:
         assert producer.partitions == 2
-        assert producer.idempotent is (any_kafka.name == "kafka")
+        assert (producer._producer._txn_manager is not None) is (any_kafka.name == "kafka")
 
 
 async def test_a_record_that_the_broker_does_not_take_is_an_error(kafka: KafkaProcess, unique_name: str) -> None:

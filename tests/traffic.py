@@ -145,7 +145,7 @@ def make_topic(brokers: str, topic: str, partitions: int, **settings: str) -> No
     asyncio.run(create_topic(brokers, topic, partitions, **settings))
 
 
-def produce(brokers: str, topic: str, records: Sequence[Click], **options: bool) -> dict[int, int]:
+def produce(brokers: str, topic: str, records: Sequence[Click], **options: Any) -> dict[int, int]:
     """Put records into a topic at once; the number that went into each partition."""
     with Load(brokers, topic, records, **options) as load:
         return load.finish()
@@ -155,14 +155,15 @@ class Load:
     """Produces records in the background, `rate` a second, from a thread and loop of its own.
 
     The test goes on meanwhile; leaving the `with` block ends it. With `keyed=False` every entity keeps
-    to one partition, for its order, but that is all that keys and partitions have to do with it.
+    to one partition, for its order, but that is all that keys and partitions have to do with it. More
+    options go to the producer.
     """
 
     def __init__(
-        self, brokers: str, topic: str, records: Sequence[Click], rate: float | None = None, *, keyed: bool = True, idempotent: bool = True
+        self, brokers: str, topic: str, records: Sequence[Click], rate: float | None = None, *, keyed: bool = True, **producer: Any
     ) -> None:
-        self._brokers, self._topic, self._records, self._rate = brokers, topic, records, rate
-        self._keyed, self._idempotent = keyed, idempotent
+        self._brokers, self._topic, self._records, self._rate, self._keyed = brokers, topic, records, rate, keyed
+        self._options = {"enable_idempotence": True, "max_batch_size": BATCH_BYTES_MAX, **producer}
         self._enough = Event()
         self._error: BaseException | None = None
         self._thread = Thread(target=self._run, name=f"load {topic}")
@@ -201,8 +202,7 @@ class Load:
 
     async def _produce(self) -> None:
         began = time.monotonic()
-        options = {"enable_idempotence": self._idempotent, "max_batch_size": BATCH_BYTES_MAX}
-        async with AIOKafkaProducer(bootstrap_servers=self._brokers, **options) as producer:
+        async with AIOKafkaProducer(bootstrap_servers=self._brokers, **self._options) as producer:
             partitions = sorted(await producer.partitions_for(self._topic))
             for first in range(0, len(self._records), BATCH):
                 if self._enough.is_set():

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer
 
 from tests.bench.progress import Progress
 
-FETCH_BYTES = 1_048_576
+FETCH_BYTES = 2_097_152
 FETCH_WAIT_MS = 100
 
 

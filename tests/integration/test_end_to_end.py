@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from streams.embedded import Tansu, Valkey
 from tests.books import assert_counts_exact, assert_rekeyed_exact, becomes, counted, expected_of, read_books
@@ -57,7 +58,7 @@ def test_a_stream_is_counted_exactly_on_the_embedded_parts(tansu: Tansu, valkey:
     make_topic(tansu.address, unique_name, 4)
     deployment = Deployment(tansu.address, valkey.url, unique_name, write_config(tmp_path, unique_name), ON_TANSU)
     with deployment.worker() as worker:
-        ends = produce(tansu.address, unique_name, clicks(20_000), idempotent=False)
+        ends = produce(tansu.address, unique_name, clicks(20_000), enable_idempotence=False)
         counted(deployment, ends)
         expected = expected_of(deployment, ends)
         assert_counts_exact(expected, read_books(deployment))
@@ -70,6 +71,27 @@ def test_what_was_there_before_the_worker_is_counted_once_however_often_it_resta
         counted(deployment, ends)
         worker.restart()
         assert_counts_exact(expected_of(deployment), read_books(deployment))
+
+
+def test_a_log_that_begins_in_the_middle_of_a_compressed_batch_is_counted_from_there(deployment: Deployment, unique_name: str) -> None:
+    """A broker hands out batches whole, also what retention has put before the beginning."""
+    produce(deployment.kafka, unique_name, clicks(20_000), compression_type="gzip")
+    asyncio.run(forget(deployment.kafka, {TopicPartition(unique_name, 0): 1_234, TopicPartition(unique_name, 2): 1_001}))
+    with deployment.worker():
+        expected = expected_of(deployment)
+        assert expected.records == 20_000 - 1_234 - 1_001
+        counted(deployment, expected.ends)
+        assert_counts_exact(expected, read_books(deployment))
+
+
+async def forget(brokers: str, firsts: dict[TopicPartition, int]) -> None:
+    """Delete what lies before these offsets."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    try:
+        await admin.delete_records({tp: RecordsToDelete(before_offset=first) for tp, first in firsts.items()})
+    finally:
+        await admin.close()
 
 
 def test_an_event_that_comes_too_late_is_counted_as_late(deployment: Deployment, unique_name: str) -> None:

@@ -94,6 +94,7 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
         "broker_max_poll_records": None,
         "consumer_max_fetch_size": kafka.fetch_bytes_max,
         "consumer_auto_offset_reset": "earliest",
+        "consumer_metadata_max_age_ms": 5_000,  # a topic that grows or goes is noticed within seconds
         "stream_wait_empty": False,
         "stream_buffer_maxsize": BUFFERED_CHUNKS,
         "worker_redirect_stdouts": False,

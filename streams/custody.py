@@ -101,6 +101,11 @@ class Custodian:
     def partitions(self) -> list[Partition]:
         return list(self._partitions.values())
 
+    def overtaken(self, tp: TP) -> None:
+        held = self._partitions.get(tp)
+        if held is not None:
+            self.resync(held, RuntimeError("records left the topic before they were read"))
+
     def committable(self, tp: TP) -> int | None:
         held = self._partitions.get(tp)
         return held.stored if held else None

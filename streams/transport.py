@@ -53,6 +53,9 @@ class Custody(Protocol):
     async def revoked(self, tps: set[TP]) -> None:
         """Partitions are ours no longer: finish what is being written and forget them."""
 
+    def overtaken(self, tp: TP) -> None:
+        """Records left the topic before they were read: claim again, and count them as gone."""
+
     def committable(self, tp: TP) -> int | None:
         """The position to tell Kafka about."""
 
@@ -177,6 +180,9 @@ class Consumer(driver.Consumer):
             if not self.flow_active or generation != self.app.consumer_generation_id:
                 return
             found = batches[0] if len(batches) == 1 else list(chain.from_iterable(batches))
+            if found[0].offset > self._start[tp] and await self._overtaken(tp):
+                self.custody.overtaken(tp)
+                continue
             chunk = Chunk(tp, self._start[tp], found[-1].offset + 1, serials[tp], found)
             self._start[tp] = chunk.next
             yield tp, self._chunk_message(chunk)
@@ -190,6 +196,11 @@ class Consumer(driver.Consumer):
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return iter({ensure_TP(tp) for tp in self.assignment()})
+
+    async def _overtaken(self, tp: TP) -> bool:
+        """Whether the hole before a fetch is one of retention: the log now begins past where we were to read."""
+        first = await self.earliest_offsets(tp)
+        return any(offset > self._start.get(tp, offset) for offset in first.values())
 
     async def _run_seeks(self) -> None:
         if not self._seeks:

@@ -84,6 +84,23 @@ def test_a_log_that_begins_in_the_middle_of_a_compressed_batch_is_counted_from_t
         assert_counts_exact(expected, read_books(deployment))
 
 
+def test_what_retention_takes_while_a_worker_sleeps_is_counted_as_gone(deployment: Deployment, unique_name: str) -> None:
+    """Every record has a fate or is known to be gone; the report says that it is incomplete."""
+    stream = clicks(30_000)
+    with deployment.worker() as worker:
+        before = produce(deployment.kafka, unique_name, stream[:5_000])
+        counted(deployment, before)
+        worker.pause()
+        ends = {p: before[p] + more for p, more in produce(deployment.kafka, unique_name, stream[5_000:]).items()}
+        asyncio.run(forget(deployment.kafka, {TopicPartition(unique_name, p): end - 100 for p, end in ends.items()}))
+        worker.resume()
+        counted(deployment, ends)
+        becomes(lambda: worker.metric("funnel_records_gone_total") + worker.metric("funnel_records_total"), 30_000)
+        # What the sleeper had fetched already is not gone.
+        assert 0 < worker.metric("funnel_records_gone_total") <= 25_000 - 4 * 100
+        assert worker.get("/api/v1/funnels/purchase").json()["incomplete"]
+
+
 async def forget(brokers: str, firsts: dict[TopicPartition, int]) -> None:
     """Delete what lies before these offsets."""
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers)

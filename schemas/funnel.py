@@ -6,8 +6,9 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from schemas.condition import Where
 from schemas.duration import Duration
 
 Name = Annotated[str, Field(pattern=r"^\w[\w .:-]{0,63}$")]
@@ -25,34 +26,71 @@ class Model(BaseModel):
 
 
 class Dimension(Model):
-    """An event property that counts are split by. At most `max_values` values, or those allowed."""
+    """What counts are split by: an event property, or a combination of two other dimensions.
 
-    field: Path
+    At most `max_values` values, or those allowed. A combination's value is both values, joined by " / ".
+    """
+
+    field: Path | Literal[""] = ""
+    combine: tuple[Name, Name] | None = None
     allow: tuple[str, ...] | None = None
     max_values: int = Field(default=100, ge=1, le=10_000)
 
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Dimension:
+        if bool(self.field) == (self.combine is not None):
+            raise ValueError("a dimension is either a `field` or `combine: [DIMENSION, DIMENSION]`")
+        if self.combine is not None and self.combine[0] == self.combine[1]:
+            raise ValueError("a combination is of two different dimensions")
+        return self
+
+
+def _one_or_many(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(value):
+        raise ValueError("an event name cannot be empty")
+    return value
+
+
+EventNames = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), AfterValidator(_not_empty), Field(min_length=1)]
+
 
 class Stage(Model):
-    """A name and what matches it: one or more event names."""
+    """A name and what matches it: one or more event names, and conditions on the event's properties."""
 
     name: Name
-    event: tuple[str, ...] = Field(min_length=1)
+    event: EventNames
+    where: Where = Field(default_factory=dict, max_length=16)
     title: str = ""
     value: Path | None = None
     target: Ratio | None = None
     benchmark: Ratio | None = None
 
-    @field_validator("event", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
-    @field_validator("event")
-    @classmethod
-    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(value):
-            raise ValueError("an event name cannot be empty")
-        return value
+class Exclusion(Model):
+    """An event that ends the chains which stand at `from` or later, before `to`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    event: EventNames
+    where: Where = Field(default_factory=dict, max_length=16)
+    from_: Name = Field(alias="from")
+    to: Name
+
+
+class Baseline(Model):
+    """How the usual conversion of a step is learned, for age-adjusted rates.
+
+    From mature entries, each weighing half as much `half_life` later; `by: hour_of_week` learns each
+    of the 168 hours by itself. Below `min_entries` (weighted) there is no baseline.
+    """
+
+    half_life: Duration = Duration("7d")
+    by: Literal["all", "hour_of_week"] = "all"
+    min_entries: int = Field(default=200, ge=1)
 
 
 class Funnel(Model):
@@ -63,11 +101,13 @@ class Funnel(Model):
     description: str = ""
     owner: str = ""
     source: Name
-    order: Literal["ordered"] = "ordered"
+    order: Literal["ordered", "any", "strict"] = "ordered"
     conversion_window: Duration
     windows: tuple[Duration, ...] = Field(min_length=1, max_length=16)
     dimensions: dict[Name, Dimension] = Field(default_factory=dict, max_length=8)
     stages: tuple[Stage, ...] = Field(min_length=2, max_length=32)
+    exclude: tuple[Exclusion, ...] = Field(default=(), max_length=16)
+    baseline: Baseline = Baseline()
 
     @field_validator("dimensions", mode="before")
     @classmethod
@@ -84,9 +124,12 @@ class Funnel(Model):
             "source": self.source,
             "order": self.order,
             "conversion_window": int(self.conversion_window),
-            "stages": [[sorted(stage.event), stage.value] for stage in self.stages],
+            "stages": [[sorted(stage.event), stage.value, _written(stage.where)] for stage in self.stages],
+            "exclude": [
+                [sorted(e.event), _written(e.where), self.stage_index(e.from_), self.stage_index(e.to)] for e in self.exclude
+            ],
             # In their order: the stored values of a chain are.
-            "dimensions": [[n, d.field, d.allow and sorted(d.allow), d.max_values] for n, d in self.dimensions.items()],
+            "dimensions": [[n, d.field or d.combine, d.allow and sorted(d.allow), d.max_values] for n, d in self.dimensions.items()],
         }
         digest = hashlib.blake2b(json.dumps(counted, sort_keys=True).encode(), digest_size=4).digest()
         return int.from_bytes(digest, "big") >> 1
@@ -97,3 +140,7 @@ class Funnel(Model):
             if stage.name == name:
                 return place
         raise KeyError(name)
+
+
+def _written(where: Where) -> dict[str, Any]:
+    return {path: condition.model_dump(exclude_none=True) for path, condition in where.items()}

@@ -11,14 +11,17 @@ Written as a path and what must be so of it: a value (equals), a list of values 
 
 Values are compared as the text a dimension would show (`text_of`), so that JSON and CSV agree: 1,
 1.0 and "1" are equal, true is "true". `>` and `<` compare numbers, numeric text among them; what
-is no number is neither greater nor less. `matches` searches a regular expression in that text.
-An absent, null or empty property does not exist, and only `exists: false` holds for it.
+is no number is neither greater nor less. `matches` searches a regular expression in that text. A
+list or an object exists, and meets nothing else. An absent or null property, or an empty text,
+does not exist, and only `exists: false` holds for it.
 """
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
+import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -27,6 +30,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 Scalar = str | bool | int | float
 Predicate = Callable[[Any], bool]
 TEXT_LENGTH_MAX = 1000  # of what a regular expression is searched in
+FOR_NOTHING = "write {exists: false} for a property that is absent, null or empty"
 
 
 def text_of(raw: Any) -> str | None:
@@ -51,26 +55,56 @@ def number_of(raw: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _comparable(value: Any) -> Any:
+    """A value that a property can equal, else a ValueError that says what to write instead."""
+    if isinstance(value, datetime.date):
+        raise ValueError(f"{value} is a date to YAML, and a property is text or a number; write it in quotes")
+    if value is None or value == "":
+        raise ValueError(f"nothing equals {'null' if value is None else 'an empty text'}; {FOR_NOTHING}")
+    if not isinstance(value, str | bool | int | float):
+        raise ValueError("a property is compared with a text, a number, true or false; write one of these")
+    return value
+
+
+def _bound(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is no number; write a number")
+    return value
+
+
+Comparable = Annotated[Scalar, BeforeValidator(_comparable, json_schema_input_type=Scalar)]
+Bound = Annotated[float, BeforeValidator(_bound, json_schema_input_type=float), Field(allow_inf_nan=False)]
+
+
 class Condition(BaseModel):
     """What must be so of one property; everything that is given must hold."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    equals: Scalar | None = None
-    in_: tuple[Scalar, ...] | None = Field(default=None, alias="in", min_length=1, max_length=1000)
+    equals: Comparable | None = None
+    in_: tuple[Comparable, ...] | None = Field(default=None, alias="in", min_length=1, max_length=1000)
     exists: bool | None = None
-    above: float | None = Field(default=None, alias=">")
-    at_least: float | None = Field(default=None, alias=">=")
-    below: float | None = Field(default=None, alias="<")
-    at_most: float | None = Field(default=None, alias="<=")
+    above: Bound | None = Field(default=None, alias=">")
+    at_least: Bound | None = Field(default=None, alias=">=")
+    below: Bound | None = Field(default=None, alias="<")
+    at_most: Bound | None = Field(default=None, alias="<=")
     matches: str | None = Field(default=None, min_length=1, max_length=200)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_given(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError(f"null asks nothing; {FOR_NOTHING}")
+        return value
 
     @field_validator("matches")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
         try:
-            re.compile(value or "")
-        except re.error as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # what means something else in another Python
+                re.compile(value or "")
+        except (re.error, OverflowError, Warning) as error:
             raise ValueError(f"{value!r} is no regular expression ({error})") from None
         return value
 
@@ -81,7 +115,21 @@ class Condition(BaseModel):
             raise ValueError("an empty condition; write a value, a list, or one of equals, in, exists, >, >=, <, <=, matches")
         if self.exists is False and len(given) > 1:
             raise ValueError("what does not exist meets no other condition; write `exists: false` alone")
+        if not self._can_hold():
+            raise ValueError("no value meets all of this; leave out what contradicts the rest")
         return self
+
+    @property
+    def compared(self) -> dict[tuple[str | int, ...], Scalar]:
+        """The values of `equals` and `in`, by where they stand in the condition."""
+        found: dict[tuple[str | int, ...], Scalar] = {} if self.equals is None else {("equals",): self.equals}
+        return found | {("in", place): value for place, value in enumerate(self.in_ or ())}
+
+    def counted(self) -> dict[str, Any]:
+        """What the condition asks, the same however it is written: `pro`, `[pro]` and `{equals: pro}`."""
+        asked = self.model_dump(exclude_none=True, exclude={"equals", "in_"})
+        texts = [sorted({str(text_of(one)) for one in wanted}) for wanted in self._wanted()]
+        return asked | ({"in": texts} if texts else {})
 
     def predicate(self) -> Predicate:
         """A function from the raw property to whether the condition holds."""
@@ -90,12 +138,23 @@ class Condition(BaseModel):
         tests = [*self._texts(), *self._numbers()]
         return lambda raw: raw is not None and raw != "" and all(test(raw) for test in tests)
 
+    def _can_hold(self) -> bool:
+        """False when the values, or the bounds, contradict each other for certain."""
+        wanted = self._wanted()
+        if wanted:
+            return any(map(self.predicate(), wanted[0]))
+        floors = [(bound, strict) for bound, strict in ((self.above, True), (self.at_least, False)) if bound is not None]
+        ceilings = [(bound, strict) for bound, strict in ((self.below, True), (self.at_most, False)) if bound is not None]
+        return all(low < high or (low == high and not (open_ or under)) for low, open_ in floors for high, under in ceilings)
+
+    def _wanted(self) -> list[tuple[Scalar, ...]]:
+        return [wanted for wanted in (() if self.equals is None else (self.equals,), self.in_ or ()) if wanted]
+
     def _texts(self) -> list[Predicate]:
         tests: list[Predicate] = []
-        for wanted in (None if self.equals is None else (self.equals,), self.in_):
-            if wanted is not None:
-                texts = frozenset(text_of(one) for one in wanted)
-                tests.append(lambda raw, texts=texts: text_of(raw) in texts)  # type: ignore[misc]  # mypy wants no defaults here
+        for wanted in self._wanted():
+            texts = frozenset(text_of(one) for one in wanted)
+            tests.append(lambda raw, texts=texts: text_of(raw) in texts)  # type: ignore[misc]  # mypy wants no defaults here
         if self.matches is not None:
             search = re.compile(self.matches).search
             tests.append(lambda raw: (text := text_of(raw)) is not None and search(text[:TEXT_LENGTH_MAX]) is not None)
@@ -123,12 +182,10 @@ def _written(value: Any) -> Any:
     """A value alone stands for `equals`, a list for `in`."""
     if isinstance(value, list | tuple):
         return {"in": value}
-    if isinstance(value, str | bool | int | float):
-        return {"equals": value}
-    return value
+    return value if isinstance(value, dict | Condition) else {"equals": _comparable(value)}
 
 
 Where = dict[
     Annotated[str, Field(pattern=r"^[^.\s]+(\.[^.\s]+)*$", max_length=200)],
-    Annotated[Condition, BeforeValidator(_written)],
+    Annotated[Condition, BeforeValidator(_written, json_schema_input_type=Scalar | list[Scalar] | Condition)],
 ]

@@ -25,28 +25,32 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _two(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2 or value[0] == value[1]:
+        raise ValueError("a combination is of two different dimensions; write combine: [DIMENSION, DIMENSION]")
+    return value
+
+
 class Dimension(Model):
     """What counts are split by: an event property, or a combination of two other dimensions.
 
     At most `max_values` values, or those allowed. A combination's value is both values, joined by " / ".
     """
 
-    field: Path | Literal[""] = ""
-    combine: tuple[Name, Name] | None = None
+    field: str = Field(default="", pattern=r"^([^.\s]+(\.[^.\s]+)*)?$", max_length=200)
+    combine: Annotated[tuple[Name, Name], BeforeValidator(_two)] | None = None
     allow: tuple[str, ...] | None = None
     max_values: int = Field(default=100, ge=1, le=10_000)
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Dimension:
         if bool(self.field) == (self.combine is not None):
-            raise ValueError("a dimension is either a `field` or `combine: [DIMENSION, DIMENSION]`")
-        if self.combine is not None and self.combine[0] == self.combine[1]:
-            raise ValueError("a combination is of two different dimensions")
+            raise ValueError("a dimension is either a `field` or `combine: [DIMENSION, DIMENSION]`; write one of them")
         return self
 
 
 def _one_or_many(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -55,7 +59,12 @@ def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-EventNames = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), AfterValidator(_not_empty), Field(min_length=1)]
+EventNames = Annotated[
+    tuple[str, ...],
+    Field(min_length=1),
+    BeforeValidator(_one_or_many, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)]),
+    AfterValidator(_not_empty),
+]
 
 
 class Stage(Model):
@@ -109,7 +118,7 @@ class Funnel(Model):
     exclude: tuple[Exclusion, ...] = Field(default=(), max_length=16)
     baseline: Baseline = Baseline()
 
-    @field_validator("dimensions", mode="before")
+    @field_validator("dimensions", mode="before", json_schema_input_type=dict[Name, Path | Dimension])
     @classmethod
     def _field_alone(cls, value: Any) -> Any:
         if not isinstance(value, dict):
@@ -124,10 +133,11 @@ class Funnel(Model):
             "source": self.source,
             "order": self.order,
             "conversion_window": int(self.conversion_window),
-            "stages": [[sorted(stage.event), stage.value, _written(stage.where)] for stage in self.stages],
-            "exclude": [
-                [sorted(e.event), _written(e.where), self.stage_index(e.from_), self.stage_index(e.to)] for e in self.exclude
-            ],
+            "stages": [[sorted(stage.event), stage.value, _asked(stage.where)] for stage in self.stages],
+            "exclude": sorted(
+                ([sorted(e.event), _asked(e.where), self.stage_index(e.from_), self.stage_index(e.to)] for e in self.exclude),
+                key=json.dumps,
+            ),
             # In their order: the stored values of a chain are.
             "dimensions": [[n, d.field or d.combine, d.allow and sorted(d.allow), d.max_values] for n, d in self.dimensions.items()],
         }
@@ -142,5 +152,5 @@ class Funnel(Model):
         raise KeyError(name)
 
 
-def _written(where: Where) -> dict[str, Any]:
-    return {path: condition.model_dump(exclude_none=True) for path, condition in where.items()}
+def _asked(where: Where) -> dict[str, Any]:
+    return {path: condition.counted() for path, condition in sorted(where.items())}

@@ -19,10 +19,11 @@ from streams.custody import Custodian, Lane, Partition
 from streams.dead_letter import RejectLimit, dead_letters
 from streams.ledger.contract import Ledger, Write
 from streams.metrics import WorkerMetrics
-from streams.plan import Plan, Registry
+from streams.plan import Plan
 from streams.producer import AckedProducer, Outgoing
 from streams.tally import Deltas
 from streams.transport import Chunk
+from streams.values import Registry
 
 Micros = Callable[[], int]
 LANE_CHUNKS = 2

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.event import Batch, Rejected
-from streams.journeys import Reached, fold, pack, unpack, wanted
+from streams.journeys import Reached, fold, wanted
 from streams.ledger.contract import Write
-from streams.plan import Plan, Prepared, Registry
+from streams.plan import Plan, Prepared
 from streams.tally import tally
+from streams.values import Registry
 
 SLICE_RECORDS = 512
 
@@ -74,7 +75,7 @@ class ShardCount:
         batch, prepared = found
         missing = set(batch.entities).difference(self.states)
         if missing:
-            missing &= wanted(self.plan, batch)
+            missing &= wanted(batch, prepared)
         return Pending(start, following, batch, prepared, list(missing), upstream or {}, len(values))
 
     def _in_slices(
@@ -84,7 +85,7 @@ class ShardCount:
 
         None when the registries have to be asked first, since the records are needed again then.
         """
-        batch, prepared = Batch([], [], [], [], [], []), self.plan.nothing_prepared()
+        batch, prepared = Batch([], [], [], [], [], []), Prepared([])
         for at in range(0, len(values), SLICE_RECORDS):
             part = self.plan.decoder.decode(values[at : at + SLICE_RECORDS], keys[at : at + SLICE_RECORDS], now_us, skew_us)
             looked_at = self.plan.prepare(part)
@@ -103,12 +104,10 @@ class ShardCount:
     def hold(self, entities: Sequence[str], stored: Sequence[bytes | None]) -> None:
         """Take stored states into memory; an entity without one is new."""
         for entity, packed in zip(entities, stored):
-            if packed is not None and entity not in self.states:
-                found = unpack(packed)
-                state = self.plan.adopt(found)
-                self.states[entity] = packed if state is found else pack(state)
+            if packed is not None:
+                self.states.setdefault(entity, packed)
 
-    def fold(self, pending: Pending, trace: list[Reached] | None = None) -> Counted:
+    def fold(self, pending: Pending, trace: Reached | None = None) -> Counted:
         """Fold a chunk whose needs were met; every reach is added to `trace` where one is given."""
         prepared = pending.prepared
         result = fold(self.plan, pending.batch, prepared, self.states, trace)

@@ -18,8 +18,9 @@ from prometheus_client.registry import Collector
 
 from schemas.duration import MICROS
 from schemas.report import AlertState
-from streams.plan import VALUE_SCALE
-from streams.windows import EVENTS, VALUE, FunnelCounts
+from streams.retention import EVENTS, VALUE
+from streams.values import VALUE_SCALE
+from streams.windows import FunnelCounts
 
 
 @dataclass(frozen=True)

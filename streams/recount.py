@@ -1,9 +1,9 @@
 """[pure] A second opinion: what the counts of one source must be, worked out the slow way.
 
 Written from semantics' words alone and sharing no code with the engine, so that the two can be held
-against each other: keep every event, sort each entity's events by the total order, walk the stages,
-list every reach, and count in that list. It assumes that every entity's events were produced in
-order of event time, so that none is late, and that none is ahead of the clock by `max_skew`.
+against each other: read every record (`recount_events`), give it its fate (`recount_fates`), sort
+each entity's events by the total order, list every reach and every entry (`recount_chains`), and
+count in these lists.
 """
 
 from __future__ import annotations
@@ -12,33 +12,16 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 
 from schemas.config import Config
 from schemas.duration import Duration, bucket_seconds
 from schemas.funnel import Funnel
-from streams.recount_events import FATES, Event, Sorted, Values, amount
+from streams.recount_chains import TOTAL, Entry, Reach, Split, age_bin, entries_of, reaches_of, sequence
+from streams.recount_fates import FATES, Arrivals
 
 TOLERANCE = 0.001  # a sum of values may differ by this much, for floats add up in another order
 
 Cell = tuple[str, ...]  # ("fate", source, fate) or (funnel, stage, dimension, value, measure)
-Split = tuple[str, str]  # dimension and value; two empty strings for the total
-TOTAL: Split = ("", "")
-
-
-@dataclass(frozen=True)
-class Reach:
-    """An entity reached a stage (from 0) at a time; `values` are those of its chain, by dimension."""
-
-    entity: str
-    stage: int
-    at_us: int
-    values: Mapping[str, str]
-    amount: Decimal
-
-    def under(self, split: Split) -> bool:
-        """Whether it counts under the value of the dimension (everything is under the total)."""
-        return split == TOTAL or self.values[split[0]] == split[1]
 
 
 @dataclass(frozen=True)
@@ -49,13 +32,15 @@ class Recount:
     source: str
     fates: Counter[str]
     reaches: Mapping[str, list[Reach]]  # by funnel
+    entries: Mapping[str, list[Entry]]  # by funnel
     at_us: int | None
 
     def cells(self, at_us: int | None = None) -> dict[Cell, float]:
         """Every number by its name, windows as of T (or of `at_us`).
 
-        The measures are `reached` (distinct entities ever), `events` and `value` (ever), and for
-        every window of the config `users 5m`, `events 5m` and `value 5m`.
+        The measures are `reached` (distinct entities ever), `events`, `value`, `entries` and
+        `conversions` (ever), and for every window of the config `users 5m`, `events 5m`, `value 5m`,
+        `entries 5m` and `conversions 5m`. The last stage has no conversions.
         """
         now_us = (self.at_us or 0) if at_us is None else at_us
         found: dict[Cell, float] = {("fate", self.source, fate): self.fates[fate] for fate in FATES}
@@ -63,27 +48,49 @@ class Recount:
             windows = {str(w): _start_us(w, now_us) for w in self.config.windows_of(funnel)}
             for place, stage in enumerate(funnel.stages):
                 reaches = [r for r in self.reaches[funnel.name] if r.stage == place]
+                entries = [e for e in self.entries[funnel.name] if e.opening.stage == place]
+                last = place == len(funnel.stages) - 1
                 for split in self.splits(funnel):
-                    for measure, number in _measures(reaches, split, windows):
-                        cell = (funnel.name, stage.name, *split, measure)
-                        found[cell] = number
+                    measures = [*_measures(reaches, split, windows), *_cohort(entries, split, windows, last=last)]
+                    found.update({(funnel.name, stage.name, *split, measure): number for measure, number in measures})
         return found
 
     def splits(self, funnel: Funnel) -> list[Split]:
         """The total, then every value that was seen of every dimension."""
         return [TOTAL, *sorted({pair for reach in self.reaches[funnel.name] for pair in reach.values.items()})]
 
+    def ages(self, funnel: Funnel) -> Counter[tuple[str, int]]:
+        """Conversions into a stage by the bin of their age, ever: (stage, bin) to how many."""
+        aged = ((e.opening.stage + 1, e.age_us) for e in self.entries[funnel.name])
+        return Counter((funnel.stages[into].name, age_bin(age_us)) for into, age_us in aged if age_us is not None)
 
-def recount(config: Config, source: str, records: Iterable[tuple[bytes | None, bytes]], *, keyed: bool = True) -> Recount:
+
+def recount(
+    config: Config,
+    source: str,
+    records: Iterable[tuple[bytes | None, bytes | None]],
+    *,
+    keyed: bool = True,
+    now_us: int | None = None,
+) -> Recount:
     """Recount what was produced: (key, value) of every record, in the order of each partition.
 
-    With `keyed=False` keys are not looked at (a file has none).
+    An entity is in one partition, so the partitions may follow or interleave each other as they
+    please. With `keyed=False` keys are not looked at (a file has none). What is ahead of `now_us` by
+    more than `max_skew` is rejected; without it, nothing is.
     """
     funnels = config.funnels_of(source)
-    events = Sorted(config.source(source), funnels)
-    events.take(records, keyed=keyed)
-    reaches = {f.name: [r for mine in events.applied.values() for r in _walk(f, mine, events.values)] for f in funnels}
-    return Recount(config, source, events.fates, reaches, events.at_us)
+    arrivals = Arrivals(config.source(source), funnels)
+    arrivals.take(records, keyed=keyed, now_us=now_us)
+    reaches: dict[str, list[Reach]] = {funnel.name: [] for funnel in funnels}
+    entries: dict[str, list[Entry]] = {funnel.name: [] for funnel in funnels}
+    for events in arrivals.in_time.values():
+        for funnel in funnels:
+            seen = sequence(funnel, events, arrivals.source.allowed_lateness.micros)
+            mine = list(reaches_of(funnel, seen, arrivals.values))
+            reaches[funnel.name] += mine
+            entries[funnel.name] += entries_of(funnel, mine)
+    return Recount(config, source, arrivals.fates(), reaches, entries, arrivals.at_us)
 
 
 def compare(expected: Mapping[Cell, float], got: Mapping[Cell, float]) -> tuple[int, int]:
@@ -91,27 +98,6 @@ def compare(expected: Mapping[Cell, float], got: Mapping[Cell, float]) -> tuple[
     gaps = [expected.get(cell, 0) - got.get(cell, 0) for cell in {**expected, **got}]
     lost = sum(math.ceil(gap - TOLERANCE) for gap in gaps if gap > TOLERANCE)
     return lost, sum(math.ceil(-gap - TOLERANCE) for gap in gaps if -gap > TOLERANCE)
-
-
-def _walk(funnel: Funnel, events: list[Event], values: Values) -> Iterator[Reach]:
-    """The reaches of one entity: each event sees the state as it was before the event."""
-    start: dict[int, tuple[int, Mapping[str, str]]] = {}  # stage -> time and values of the newest chain that got there
-    for event, stages in _in_order(funnel, events):
-        before = dict(start)
-        for stage in sorted(stages, reverse=True):
-            if stage == 0:
-                start[0] = (event.at_us, dict(zip(funnel.dimensions, values.of(funnel, event), strict=True)))
-            elif stage - 1 in before and event.at_us - before[stage - 1][0] <= funnel.conversion_window.micros:
-                start[stage] = before[stage - 1]
-            else:
-                continue
-            yield Reach(event.entity, stage, event.at_us, start[stage][1], amount(funnel.stages[stage], event))
-
-
-def _in_order(funnel: Funnel, events: list[Event]) -> list[tuple[Event, list[int]]]:
-    """The events that match a stage with the stages they match: by timestamp, lowest stage, event_id, bytes."""
-    matched = [(e, [i for i, stage in enumerate(funnel.stages) if e.name in stage.event]) for e in events]
-    return sorted(((e, s) for e, s in matched if s), key=lambda m: (m[0].at_us, m[1][0], m[0].event_id, m[0].raw))
 
 
 def _measures(reaches: list[Reach], split: Split, windows: Mapping[str, int]) -> Iterator[tuple[str, float]]:
@@ -124,6 +110,16 @@ def _measures(reaches: list[Reach], split: Split, windows: Mapping[str, int]) ->
         within = [r for r in mine if r.at_us >= start_us]
         yield f"users {window}", sum(r.at_us >= start_us for r in latest)
         yield from ((f"events {window}", len(within)), (f"value {window}", _sum(within)))
+
+
+def _cohort(entries: list[Entry], split: Split, windows: Mapping[str, int], *, last: bool) -> Iterator[tuple[str, float]]:
+    """Entries and conversions of one stage under one split, by when and under what the entries were opened."""
+    mine = [e for e in entries if e.opening.under(split)]
+    for name, start_us in {"": 0, **{f" {window}": start_us for window, start_us in windows.items()}}.items():
+        within = [e for e in mine if e.opening.at_us >= start_us]
+        yield f"entries{name}", len(within)
+        if not last:
+            yield f"conversions{name}", sum(e.converted_us is not None for e in within)
 
 
 def _sum(reaches: list[Reach]) -> float:

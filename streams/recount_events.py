@@ -1,4 +1,4 @@
-"""[pure] For the recount: which records are events, and which value of a dimension they count under.
+"""[pure] For the recount: which records are events, and what they say.
 
 Plain and slow on purpose, and from semantics' words alone; see `streams.recount`.
 """
@@ -6,27 +6,28 @@ Plain and slow on purpose, and from semantics' words alone; see `streams.recount
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from schemas.config import Source
 from schemas.event import Reject, micros_of
-from schemas.funnel import NONE, OTHER, Dimension, Funnel, Stage
+from schemas.funnel import Stage
 
-FATES = ("rejected", "filtered", "late", "duplicate", "applied")
-VALUE_LENGTH_MAX = 64
+LENGTH_MAX = 512  # of an entity and of an event's name
+AMOUNT_MAX = 10**12
+MILLI_US = 1000
+MILLIONTH = Decimal("0.000001")
 
 
-class _NoEvent(Exception):
+class NoEvent(Exception):
     """The record cannot be an event."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One record that is an event."""
+    """One record that is an event. `record` has the event's properties under `properties`."""
 
     at_us: int
     entity: str
@@ -36,122 +37,103 @@ class Event:
     raw: bytes
 
     @property
-    def identity(self) -> tuple[str | int | bytes, ...]:
-        return (self.event_id,) if self.event_id else (self.name, self.at_us, self.raw)
+    def identity(self) -> str | bytes:
+        """What a copy of it has in common with it: its `event_id`; without one, its bytes."""
+        return self.event_id or self.raw
 
 
-class Values:
-    """The dimension values admitted so far, in order of arrival: one list a property and bound."""
-
-    def __init__(self) -> None:
-        self._admitted: dict[tuple[str, int], list[str]] = defaultdict(list)
-
-    def meet(self, funnels: tuple[Funnel, ...], event: Event) -> None:
-        """Admit what an arriving first-stage event brings, while there is room."""
-        for funnel in (f for f in funnels if event.name in f.stages[0].event):
-            for dimension in funnel.dimensions.values():
-                text, admitted = _text(_dig(event.record, dimension.field)), self._list(dimension)
-                if dimension.allow is None and _fits(text) and text not in admitted and len(admitted) < dimension.max_values:
-                    admitted.append(text)
-
-    def of(self, funnel: Funnel, event: Event) -> tuple[str, ...]:
-        """The values that an event's chain counts under, one a dimension."""
-        return tuple(self._shown(d, _text(_dig(event.record, d.field))) for d in funnel.dimensions.values())
-
-    def _shown(self, dimension: Dimension, text: str) -> str:
-        allowed = self._list(dimension) if dimension.allow is None else dimension.allow
-        return text if text == NONE or text in allowed else OTHER
-
-    def _list(self, dimension: Dimension) -> list[str]:
-        return self._admitted[dimension.field, dimension.max_values]
-
-
-@dataclass
-class Sorted:
-    """The records of a source by fate: the applied events of every entity, the others only counted."""
-
-    source: Source
-    funnels: tuple[Funnel, ...]
-    fates: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(FATES, 0)))
-    applied: dict[str, list[Event]] = field(default_factory=lambda: defaultdict(list))
-    values: Values = field(default_factory=Values)
-    at_us: int | None = None  # T: the greatest event time that was not rejected
-    _newest: dict[str, int] = field(default_factory=dict)
-    _seen: dict[tuple[str, tuple[str | int | bytes, ...]], int] = field(default_factory=dict)
-
-    def take(self, records: Iterable[tuple[bytes | None, bytes]], *, keyed: bool) -> None:
-        looked_at = {name for funnel in self.funnels for stage in funnel.stages for name in stage.event}
-        for key, raw in records:
-            try:
-                event = _read(self.source, self.funnels, key, raw, keyed)
-            except _NoEvent:
-                self.fates["rejected"] += 1
-                continue
-            self.at_us = max(self.at_us or 0, event.at_us)
-            self.fates[self._fate(event, looked_at)] += 1
-
-    def _fate(self, event: Event, looked_at: set[str]) -> str:
-        if event.name not in looked_at:
-            return "filtered"
-        newest = max(event.at_us, self._newest.get(event.entity, 0))
-        before = self._seen.get((event.entity, event.identity))
-        if before is not None and before >= newest - self.source.allowed_lateness.micros:
-            return "duplicate"
-        self._newest[event.entity] = newest
-        self._seen[event.entity, event.identity] = event.at_us
-        self.applied[event.entity].append(event)
-        self.values.meet(self.funnels, event)
-        return "applied"
+def read(source: Source, key: bytes | None, raw: bytes | None, *, keyed: bool, looked_into: bool) -> Event:
+    """The event that a record is; `looked_into`: whether any funnel asks for a property. Raises NoEvent."""
+    if raw is None or len(raw) > source.record_bytes_max:
+        raise NoEvent
+    record = _object(raw)
+    fields = source.fields
+    name, event_id = _field(record, fields.event), _id(_field(record, fields.event_id))
+    user, anonymous = _id(_field(record, fields.user_id)), _id(_field(record, fields.anonymous_id))
+    entity = user or anonymous
+    if not isinstance(name, str) or not 0 < len(name) <= LENGTH_MAX or not 0 < len(entity) <= LENGTH_MAX:
+        raise NoEvent
+    if keyed and source.entity_key and not source.trust_key and key != entity.encode():
+        raise NoEvent
+    at_us = _time(_field(record, fields.timestamp))
+    if looked_into:
+        _field(record, f"{fields.properties.partition('.')[0]}.any")
+    return Event(at_us, entity, name, event_id, record | {"properties": dig(record, fields.properties)}, raw)
 
 
 def amount(stage: Stage, event: Event) -> Decimal:
-    """What the event adds to the stage's value; 0 where the stage has none or the event brings none."""
-    found = None if stage.value is None else _dig(event.record, stage.value)
+    """What the event adds to the value of a stage that it matches, in whole millionths. Raises NoEvent.
+
+    0 where the stage has no value or the event brings none.
+    """
+    found = None if stage.value is None else dig(event.record, stage.value)
     if found is None or found == "":
         return Decimal(0)
     number = Decimal("NaN") if isinstance(found, bool | dict | list) else _decimal(str(found))
-    if not number.is_finite():
-        raise _NoEvent
-    return number
+    if not number.is_finite() or abs(number) > AMOUNT_MAX:
+        raise NoEvent
+    return number.quantize(MILLIONTH)
 
 
-def _read(source: Source, funnels: tuple[Funnel, ...], key: bytes | None, raw: bytes, keyed: bool) -> Event:
-    record = _object(raw)
-    fields = source.fields
-    name, event_id = _dig(record, fields.event), _dig(record, fields.event_id)
-    entity = next((i for p in (fields.user_id, fields.anonymous_id) if (i := _dig(record, p)) not in (None, "")), None)
-    if not isinstance(name, str) or not name or not _is_id(entity) or not isinstance(event_id, str | None):
-        raise _NoEvent
-    if keyed and source.entity_key and not source.trust_key and key != str(entity).encode():
-        raise _NoEvent
-    try:
-        at_us = micros_of(_dig(record, fields.timestamp))
-    except (Reject, TypeError) as error:
-        raise _NoEvent from error
-    event = Event(at_us, str(entity), name, event_id or "", record | {"properties": _dig(record, fields.properties)}, raw)
-    for stage in (s for f in funnels for s in f.stages if name in s.event):
-        amount(stage, event)
-    return event
+def dig(found: Any, path: str) -> Any:
+    """What is at a dotted path; None where there is nothing."""
+    for step in path.split("."):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found
+
+
+def text_of(found: Any) -> str | None:
+    """A property as text; None where it is absent or empty, or is a list or an object."""
+    if found is None or isinstance(found, list | dict) or found == "":
+        return None
+    if isinstance(found, bool):
+        return str(found).lower()
+    if isinstance(found, float) and found.is_integer():
+        return str(int(found))
+    return str(found)
 
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(raw)
+        record = json.loads(raw.decode(), parse_constant=_refuse)
+        if b"\\u" in raw:
+            json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
-        raise _NoEvent from error
+        raise NoEvent from error
     if not isinstance(record, dict):
-        raise _NoEvent
+        raise NoEvent
     return record
 
 
-def _is_id(found: Any) -> bool:
-    return isinstance(found, str | int) and not isinstance(found, bool)
+def _refuse(constant: str) -> float:
+    """NaN and Infinity are no JSON, though Python's parser takes them."""
+    raise ValueError(constant)
 
 
-def _dig(found: Any, path: str) -> Any:
+def _field(record: Mapping[str, Any], path: str) -> Any:
+    """What a field of the record has. Raises NoEvent where something other than an object is in the way to it."""
+    found: Any = record
     for step in path.split("."):
-        found = found.get(step) if isinstance(found, Mapping) else None
+        if not isinstance(found, Mapping | None):
+            raise NoEvent
+        found = None if found is None else found.get(step)
     return found
+
+
+def _id(found: Any) -> str:
+    """An identifier as text, empty where there is none. Raises NoEvent."""
+    if isinstance(found, bool) or not isinstance(found, str | int | None):
+        raise NoEvent
+    return "" if found is None else str(found)
+
+
+def _time(stamp: Any) -> int:
+    if isinstance(stamp, bool) or not isinstance(stamp, str | int | float):
+        raise NoEvent
+    try:
+        return micros_of(stamp)
+    except Reject as reject:
+        raise NoEvent from reject
 
 
 def _decimal(text: str) -> Decimal:
@@ -159,17 +141,3 @@ def _decimal(text: str) -> Decimal:
         return Decimal(text)
     except ArithmeticError:
         return Decimal("NaN")
-
-
-def _text(found: Any) -> str:
-    if found is None or found == "":
-        return NONE
-    if isinstance(found, bool):
-        return str(found).lower()
-    if isinstance(found, float) and found.is_integer():
-        return str(int(found))
-    return str(found) if isinstance(found, str | int | float) else OTHER
-
-
-def _fits(text: str) -> bool:
-    return text not in (NONE, OTHER) and len(text) <= VALUE_LENGTH_MAX and text.isprintable()

@@ -14,9 +14,11 @@ from schemas.errors import UsageError
 from schemas.event import Batch, iso
 from streams.counting import Pending, ShardCount
 from streams.journeys import Reached
-from streams.plan import VALUE_SCALE, Plan, Registry
+from streams.plan import Plan
 from streams.rates import rate
-from streams.windows import EVENTS, USERS, VALUE, Cells, FunnelCounts
+from streams.retention import CONVERSIONS, ENTRIES, EVENTS, USERS, VALUE
+from streams.values import VALUE_SCALE, Registry
+from streams.windows import Cells, FunnelCounts
 
 CHUNK_RECORDS = 10_000
 
@@ -33,7 +35,7 @@ class Replay:
     fates: Cells = field(default_factory=dict)
     watermark_us: int = -1
     entities: dict[str, None] = field(default_factory=dict)
-    trace: list[Reached] | None = None
+    trace: Reached | None = None
 
     @property
     def time_us(self) -> int:
@@ -44,12 +46,16 @@ class Replay:
         """The object that `funnelwatch replay --json` prints."""
         return {
             "consumed": self.consumed,
-            **{fate: self.fates.get(fate, 0) for fate in ("applied", "filtered", "late")},
+            **{fate: self._fate(fate) for fate in ("applied", "filtered", "late")},
             "rejected": {name.partition(":")[2]: n for name, n in sorted(self.fates.items()) if name.startswith("rejected:")},
             "duplicate": self.fates.get("duplicate", 0),
             "watermark": iso(self.watermark_us) if self.watermark_us >= 0 else None,
             "funnels": {name: self._funnel(counts) for name, counts in self.counts.items()},
         }
+
+    def _fate(self, fate: str) -> int:
+        """A fate, whatever its reason."""
+        return sum(count for name, count in self.fates.items() if name.partition(":")[0] == fate)
 
     def _funnel(self, counts: FunnelCounts) -> dict[str, Any]:
         dimensions = {d: {v: {"stages": self._stages(counts, d, v)} for v in counts.values(d)} for d in counts.plan.dimensions}
@@ -63,6 +69,8 @@ class Replay:
                 "name": stage.name,
                 "reached": counts.total(USERS, place, dimension, value),
                 "windows": {str(w): self._window(counts, place, w, dimension, value) for w in windows},
+                "entries": counts.total(ENTRIES, place, dimension, value),
+                "conversions": counts.total(CONVERSIONS, place, dimension, value) if place + 1 < len(funnel.stages) else None,
                 "events": counts.total(EVENTS, place, dimension, value),
                 "value": counts.total(VALUE, place, dimension, value) / VALUE_SCALE,
             }
@@ -78,12 +86,10 @@ class Replay:
 
     def per_entity(self) -> Iterator[dict[str, Any]]:
         """Where every entity got in every funnel: its deepest stage, and each reach in order."""
-        by_entity: dict[tuple[str, int], list[tuple[int, int]]] = {}
-        for entity, stage, at_us in self.trace or ():
-            by_entity.setdefault((entity, stage >> 8), []).append(((stage & 0xFF) + 1, at_us))
         for entity in sorted(self.entities):
             for funnel in self.plan.funnels:
-                reached = by_entity.get((entity, funnel.number), [])
+                found = (self.trace or {}).get((entity, funnel.number), [])
+                reached = [((stage & 0xFF) + 1, at_us) for stage, at_us in found]
                 deepest = max((stage for stage, _ in reached), default=0)
                 line = {"entity": entity, "funnel": funnel.funnel.name, "stage": deepest}
                 yield {**line, "reached": [[stage, iso(at_us)] for stage, at_us in reached]}
@@ -104,7 +110,7 @@ def replay(
     """
     plan = Plan(config, _source(config, source))
     found = Replay(config, plan, {f.funnel.name: FunnelCounts(f) for f in plan.funnels}, at_us)
-    found.trace = [] if per_entity else None
+    found.trace = {} if per_entity else None
     shard = ShardCount(plan)
     values: dict[Registry, set[str]] = {}
     stream = iter(records)
@@ -167,3 +173,6 @@ def _take(found: Replay, shard: ShardCount, pending: Pending, consumed: int) -> 
         by_definition[definition].add(width, bucket, cells)
     for definition, cells in deltas.totals.items():
         by_definition[definition].add_totals(cells)
+    if deltas.expired:
+        for counts in found.counts.values():
+            counts.forget_before(found.watermark_us)

@@ -7,16 +7,20 @@ within an hour never touches an hour's count.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any, TypeVar
 
 from schemas.duration import MICROS
 from streams.journeys import Fold
-from streams.plan import FINEST_SECONDS, SEPARATOR, FunnelPlan, Plan
-from streams.windows import EVENTS, USERS, VALUE, Cells, cell
+from streams.plan import FunnelPlan, Plan
+from streams.retention import COHORTS, CONVERSIONS, CONVERTED, ENTRIES, EVENTS, FINEST_SECONDS, REACHES, USERS, VALUE
+from streams.values import SEPARATOR
+from streams.windows import RETRACTED, RETRACTED_AGES, Cells, age_cell, cell
 
+LETTERS = (USERS, EVENTS, VALUE, ENTRIES, CONVERSIONS, CONVERTED)  # in the order of a record of counts
+T = TypeVar("T")
 BucketKey = tuple[int, int, int]  # definition, width in seconds, bucket
 
 
@@ -35,84 +39,111 @@ def tally(plan: Plan, fold: Fold, watermark_us: int, rejected: Mapping[str, int]
     """The deltas of a fold, given the partition's watermark before it (-1: none yet)."""
     after = max(watermark_us, fold.watermark_us)
     out = Deltas(watermark_us=after, fates=_fates(fold, rejected))
-    cells = _Finest(fold)
+    counts, ages = _by_funnel(fold.counts), _by_funnel(fold.ages)
+    for number in counts:
+        funnel = plan.funnels[number]
+        _totals(out, funnel, counts[number], ages.get(number, {}))
+        _buckets(out, funnel, counts[number], ages.get(number, {}), after)
     for funnel in plan.funnels:
-        mine = cells.of(funnel)
-        if mine:
-            _totals(out, funnel, mine)
-            _buckets(out, funnel, mine, after)
         out.expired += _expired(funnel, watermark_us, after)
     return out
 
 
 def _fates(fold: Fold, rejected: Mapping[str, int]) -> Cells:
     fates = {"applied": fold.applied, "filtered": fold.filtered, "late": fold.late, "duplicate": fold.duplicate}
+    fates["late:tail_full"] = fold.crowded_out
     fates |= {f"rejected:{reason}": count for reason, count in rejected.items()}
     return {fate: count for fate, count in fates.items() if count}
 
 
-Finest = dict[tuple[str, int, str, int], int]  # family, stage, values, finest bucket
+Level = dict[tuple[int, str, int], list[int]]  # stage, values, bucket -> counts, see `chains`
+AgeLevel = dict[tuple[int, int, int], int]  # stage, age bin, bucket -> conversions
 
 
-class _Finest:
-    """The net deltas of a fold in the finest buckets, by funnel number."""
-
-    def __init__(self, fold: Fold) -> None:
-        self._by_funnel: dict[int, Finest] = {}
-        for family, counts in ((EVENTS, fold.events), (USERS, fold.users), (VALUE, fold.amounts)):
-            for (stage, shown, bucket), count in counts.items():
-                if count:
-                    mine = self._by_funnel.setdefault(stage >> 8, {})
-                    mine[family, stage & 0xFF, shown, bucket] = count
-
-    def of(self, funnel: FunnelPlan) -> Finest:
-        return self._by_funnel.get(funnel.number, {})
+def _by_funnel(counts: Mapping[tuple[int, Any, int], T]) -> dict[int, dict[tuple[int, Any, int], T]]:
+    """By funnel number; a stage is then its place in the funnel."""
+    found: dict[int, dict[tuple[int, Any, int], T]] = {}
+    for (stage, told, bucket), count in counts.items():
+        found.setdefault(stage >> 8, {})[stage & 0xFF, told, bucket] = count
+    return found
 
 
-def _totals(out: Deltas, funnel: FunnelPlan, finest: Finest) -> None:
-    sums: Counter[tuple[str, int, str]] = Counter()
-    for (family, stage, shown, _), count in finest.items():
-        sums[family, stage, shown] += count
+def _totals(out: Deltas, funnel: FunnelPlan, counts: Level, ages: AgeLevel) -> None:
+    """What is added since ever; what is taken back of events and ages is counted too, for counters that never fall."""
     into = out.totals.setdefault(funnel.definition, {})
-    for (family, stage, shown), count in sums.items():
-        if count:
-            _split(into, funnel, family, stage, shown, count)
+    sums: Level = {}
+    for (stage, shown, _), found in counts.items():
+        _add(sums, (stage, shown, 0), found)
+    _write(into, funnel, sums.items(), REACHES | COHORTS)
+    for name, count in [*into.items()]:
+        if count < 0 and name[0] == EVENTS:
+            into[RETRACTED + name[1:]] = -count
+    by_bin: dict[str, int] = {}
+    for (stage, number, _), count in ages.items():
+        by_bin[age_cell(stage, number)] = by_bin.get(age_cell(stage, number), 0) + count
+    into |= by_bin
+    into |= {RETRACTED_AGES + name[1:]: -count for name, count in by_bin.items() if count < 0}
     _without_zeros(into)
 
 
-def _buckets(out: Deltas, funnel: FunnelPlan, finest: Finest, watermark_us: int) -> None:
-    level, width = finest, FINEST_SECONDS
+def _buckets(out: Deltas, funnel: FunnelPlan, counts: Level, ages: AgeLevel, watermark_us: int) -> None:
+    width = FINEST_SECONDS
     for kept in funnel.kept:
-        level, width = _coarser(level, kept.seconds // width), kept.seconds
+        factor, width = kept.seconds // width, kept.seconds
+        if factor > 1:
+            counts, ages = _coarser(counts, ages, factor)
         oldest = watermark_us // (width * MICROS) - kept.count
-        for (family, stage, shown, bucket), count in level.items():
+        grouped: dict[int, list[tuple[tuple[int, str, int], list[int]]]] = {}
+        for item in counts.items():
+            grouped.setdefault(item[0][2], []).append(item)
+        written: dict[int, Cells] = {}
+        for bucket, items in grouped.items():
+            if bucket >= oldest:
+                _write(written.setdefault(bucket, {}), funnel, items, kept.families)
+        for (stage, number, bucket), count in ages.items():
             if count and bucket >= oldest:
-                into = out.buckets.setdefault((funnel.definition, width, bucket), {})
-                _split(into, funnel, family, stage, shown, count)
-    for cells in out.buckets.values():
-        _without_zeros(cells)
+                written.setdefault(bucket, {})[age_cell(stage, number)] = count
+        for bucket, cells in written.items():
+            _without_zeros(cells)
+            if cells:
+                out.buckets[funnel.definition, width, bucket] = cells
 
 
-def _coarser(level: Finest, factor: int) -> Finest:
-    if factor == 1:
-        return level
-    out: Finest = {}
-    for (family, stage, shown, bucket), count in level.items():
-        key = (family, stage, shown, bucket // factor)
-        out[key] = out.get(key, 0) + count
-    return out
+def _coarser(counts: Level, ages: AgeLevel, factor: int) -> tuple[Level, AgeLevel]:
+    out: Level = {}
+    for (stage, shown, bucket), found in counts.items():
+        _add(out, (stage, shown, bucket // factor), found)
+    of_age: AgeLevel = {}
+    for (stage, number, bucket), count in ages.items():
+        key = (stage, number, bucket // factor)
+        of_age[key] = of_age.get(key, 0) + count
+    return out, of_age
 
 
-def _split(into: Cells, funnel: FunnelPlan, family: str, stage: int, shown: str, count: int) -> None:
+def _add(level: Level, key: tuple[int, str, int], found: list[int]) -> None:
+    sums = level.get(key)
+    if sums is None:
+        level[key] = [*found]
+    else:
+        for family, count in enumerate(found):
+            sums[family] += count
+
+
+def _write(into: Cells, funnel: FunnelPlan, items: Iterable[tuple[tuple[int, str, int], list[int]]], families: frozenset[str]) -> None:
     """Count in the total, and under the value of each dimension by itself."""
-    for name in _names(funnel, family, stage, shown):
-        into[name] = into.get(name, 0) + count
+    for (stage, shown, _), found in items:
+        names = _names(funnel, stage, shown)
+        for family, count in enumerate(found):
+            if count and LETTERS[family] in families:
+                for name in names[family]:
+                    into[name] = into.get(name, 0) + count
 
 
 @lru_cache(maxsize=10_000)
-def _names(funnel: FunnelPlan, family: str, stage: int, shown: str) -> tuple[str, ...]:
-    values = zip(funnel.dimensions, shown.split(SEPARATOR))
-    return (cell(family, stage), *(cell(family, stage, d, v) for d, v in values))
+def _names(funnel: FunnelPlan, stage: int, shown: str) -> tuple[tuple[str, ...], ...]:
+    """By family, the names of the counts that a reach adds to."""
+    values = [*zip(funnel.dimensions, shown.split(SEPARATOR))]
+    return tuple((cell(letter, stage), *(cell(letter, stage, d, v) for d, v in values)) for letter in LETTERS)
 
 
 def _without_zeros(cells: Cells) -> None:

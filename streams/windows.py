@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from schemas.duration import MICROS, bucket_seconds
-from streams.plan import SEPARATOR, VALUE_SCALE, FunnelPlan
+from streams.plan import FunnelPlan
+from streams.retention import AGES, CONVERSIONS, ENTRIES, EVENTS, USERS, VALUE
+from streams.values import SEPARATOR, VALUE_SCALE
 
-USERS, EVENTS, VALUE = "u", "n", "v"
+RETRACTED, RETRACTED_AGES = "r", "q"  # events and ages since ever that late events took back
 
 Cells = dict[str, int]  # name of a count -> how much
 
@@ -17,6 +19,11 @@ def cell(family: str, stage: int, dimension: str | None = None, value: str = "")
     """The name of a count: family and stage, and the value of a dimension where it is split."""
     total = f"{family}{stage}"
     return total if dimension is None else f"{total}{SEPARATOR}{dimension}{SEPARATOR}{value}"
+
+
+def age_cell(stage: int, number: int) -> str:
+    """The name of the count of conversions into a stage in one age bin."""
+    return f"{AGES}{stage}:{number}"
 
 
 def first_bucket(window_seconds: int, at_us: int) -> tuple[int, int]:

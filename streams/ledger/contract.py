@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streams.plan import Registry
 from streams.tally import BucketKey, Deltas
+from streams.values import Registry
 from streams.windows import Cells
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from schemas.errors import PartitionsChanged
 from streams.ledger.contract import Changes, Claim, Fenced, Kept, Mismatch, NoState, Ok, Outcome, Position, Snapshot, Write
-from streams.plan import Registry
 from streams.tally import BucketKey
+from streams.values import Registry
 from streams.windows import Cells
 
 

@@ -29,8 +29,8 @@ from redis.exceptions import RedisError
 
 from schemas.errors import PartitionsChanged, StoreError, StoreUnavailable
 from streams.ledger.contract import Changes, Claim, Corrupt, Fenced, Kept, Mismatch, NoState, Ok, Outcome, Position, Snapshot, Write
-from streams.plan import Registry
 from streams.tally import BucketKey
+from streams.values import Registry
 from streams.windows import Cells
 
 JOURNAL_LENGTH = 256

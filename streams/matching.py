@@ -1,0 +1,175 @@
+"""[pure] Which stages an event matches: one lookup by its name, then the conditions, where it has some.
+
+A *match* says what an event does in which funnels. Events that match alike share one. Each has a
+key by which a stored event finds it again, the same in every worker with the same definitions: a
+number for a name without conditions, the name's number and the bits of the conditions that hold
+otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from schemas.condition import Predicate, Where
+from schemas.funnel import Funnel
+
+CELLS = 5  # a stage's in a funnel's block, see `chains`
+NO_STAGE = 256
+SEALED = 0  # the key of an event that cannot be folded again
+
+Key = int | bytes
+Getter = Callable[[Any], Any]
+
+
+class Step(NamedTuple):
+    """What an event does in one funnel."""
+
+    definition: int
+    number: int  # of the funnel among the source's
+    window_us: int
+    any_order: bool
+    ops: tuple[tuple[int, int], ...]  # (place of the stage's first cell, funnel number << 8 | stage) of stages matched, deepest first
+    clears: tuple[int, ...]  # places of starts that it clears
+    size: int  # cells of the funnel's block
+    values_at: int  # which of the values that it brings are this funnel's; -1: all of them
+    lowest: int  # stage matched, NO_STAGE: none
+
+
+@dataclass(eq=False)
+class Match:
+    """What an event does in all funnels of a source."""
+
+    __slots__ = ("key", "lowest", "openers", "stages", "steps")
+
+    steps: tuple[Step, ...]
+    key: Key
+    openers: tuple[int, ...]  # numbers of the funnels with dimensions whose first stage it matches
+    stages: tuple[int, ...]  # funnel number << 8 | stage, of stages with a value property
+    lowest: int  # of all funnels
+
+
+NOTHING = Match((), SEALED, (), (), NO_STAGE)
+
+
+@dataclass(frozen=True)
+class Role:
+    """One thing that events of a name may be to a funnel: a stage, or (place -1) one of its exclusions."""
+
+    funnel: int
+    place: int
+    clears: tuple[int, ...]  # stages whose start it clears
+    test: Callable[[Any], bool] | None  # of the record; None: the name is enough
+
+
+class Matcher:
+    """The matches of one source's events."""
+
+    def __init__(self, funnels: Sequence[tuple[int, Funnel]], getter: Callable[[str], Getter]) -> None:
+        """`funnels`: (definition, funnel) in the order of their numbers; `getter`: of the value at a path of a record."""
+        self._funnels = funnels
+        self._strict = [number for number, (_, funnel) in enumerate(funnels) if funnel.order == "strict"]
+        dimensioned = [number for number, (_, funnel) in enumerate(funnels) if funnel.dimensions]
+        self._dimensioned = frozenset(dimensioned)
+        self.alone = len(dimensioned) == 1  # its values need not be told from another funnel's
+        roles: dict[str, list[Role]] = {}
+        for number, (_, funnel) in enumerate(funnels):
+            for name, role in _roles(number, funnel, getter):
+                roles.setdefault(name, []).append(role)
+        self._sure: dict[str, Match | None] = {}
+        self._unsure: dict[str, tuple[int, list[Role], list[Role]]] = {}  # name -> its number, sure roles, others
+        self._by_key: dict[Key, Match] = {SEALED: NOTHING}
+        for place, name in enumerate(sorted(roles), start=1):
+            sure = [role for role in roles[name] if role.test is None]
+            others = [role for role in roles[name] if role.test is not None]
+            if others:
+                self._unsure[name] = place, sure, others
+            else:
+                self._sure[name] = self._remember(place, sure)
+        # In the order `strict` an event that nothing asks for ends chains too.
+        self.foreign = self._remember(-1, []) if self._strict else None
+        self.get = self._sure.get
+
+    def matches(self, names: Sequence[str], records: Sequence[Any]) -> list[Match | None]:
+        """The match of every event; None: filtered."""
+        foreign = self.foreign
+        found = list(map(self.get, names)) if foreign is None else [self.get(name, foreign) for name in names]
+        if self._unsure:
+            unsure = self._unsure
+            for place, name in enumerate(names):
+                if name in unsure:
+                    found[place] = self._decide(*unsure[name], records[place])
+        return found
+
+    def by_key(self, key: Key) -> Match:
+        """The match of a stored event."""
+        found = self._by_key.get(key)
+        if found is None:  # a combination of conditions that this worker has not met yet
+            assert isinstance(key, bytes)
+            place, bits = int.from_bytes(key[:4], "big"), int.from_bytes(key[4:], "big")
+            _, sure, others = next(entry for entry in self._unsure.values() if entry[0] == place)
+            found = self._remember(key, [*sure, *(role for bit, role in enumerate(others) if bits >> bit & 1)])
+        return found
+
+    def _decide(self, place: int, sure: list[Role], others: list[Role], record: Any) -> Match | None:
+        bits = sum(1 << bit for bit, role in enumerate(others) if role.test is not None and role.test(record))
+        if not bits and not sure:
+            return self.foreign
+        return self.by_key(place.to_bytes(4, "big") + bits.to_bytes((len(others) + 7) // 8, "big"))
+
+    def _remember(self, key: Key, roles: Iterable[Role]) -> Match:
+        found = self._by_key[key] = self._match(key, list(roles))
+        return found
+
+    def _match(self, key: Key, roles: list[Role]) -> Match:
+        numbers = sorted({role.funnel for role in roles}.union(self._strict))
+        # In their order, which is that of the values it brings.
+        openers = tuple(sorted({r.funnel for r in roles if r.place == 0} & self._dimensioned))
+        steps = tuple(self._step(number, [r for r in roles if r.funnel == number], openers) for number in numbers)
+        valued = tuple(
+            r.funnel << 8 | r.place for r in roles if r.place >= 0 and self._funnels[r.funnel][1].stages[r.place].value is not None
+        )
+        return Match(steps, key, openers, valued, min((s.lowest for s in steps), default=NO_STAGE))
+
+    def _step(self, number: int, roles: list[Role], openers: tuple[int, ...]) -> Step:
+        definition, funnel = self._funnels[number]
+        stages = sorted({r.place for r in roles if r.place >= 0})
+        clears = {place for r in roles for place in r.clears}
+        if funnel.order == "strict":
+            clears |= set(range(len(funnel.stages))) - set(stages)
+        values_at = openers.index(number) if not self.alone and number in openers else -1
+        return Step(
+            definition,
+            number,
+            funnel.conversion_window.micros,
+            funnel.order == "any",
+            tuple((CELLS * place, number << 8 | place) for place in reversed(stages)),
+            tuple(CELLS * place for place in sorted(clears)),
+            CELLS * len(funnel.stages) + 1,
+            values_at,
+            min(stages, default=NO_STAGE),
+        )
+
+
+def _roles(number: int, funnel: Funnel, getter: Callable[[str], Getter]) -> Iterable[tuple[str, Role]]:
+    for place, stage in enumerate(funnel.stages):
+        role = Role(number, place, (), _test(stage.where, getter))
+        yield from ((name, role) for name in dict.fromkeys(stage.event))
+    for exclusion in funnel.exclude:
+        clears = tuple(range(funnel.stage_index(exclusion.from_), funnel.stage_index(exclusion.to)))
+        role = Role(number, -1, clears, _test(exclusion.where, getter))
+        yield from ((name, role) for name in dict.fromkeys(exclusion.event))
+
+
+def _test(where: Where, getter: Callable[[str], Getter]) -> Callable[[Any], bool] | None:
+    if not where:
+        return None
+    tests: list[tuple[Getter, Predicate]] = [(getter(path), condition.predicate()) for path, condition in where.items()]
+    return lambda record: all(holds(get(record)) for get, holds in tests)
+
+
+def asked_paths(funnel: Funnel) -> set[str]:
+    """The property paths that a funnel's conditions look at."""
+    places: list[Mapping[str, Any]] = [*(s.where for s in funnel.stages), *(e.where for e in funnel.exclude)]
+    return {path for where in places for path in where}

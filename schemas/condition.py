@@ -11,18 +11,18 @@ Written as a path and what must be so of it: a value (equals), a list of values 
 
 Values are compared as the text a dimension would show (`text_of`), so that JSON and CSV agree: 1,
 1.0 and "1" are equal, true is "true". `>` and `<` compare numbers, numeric text among them; what
-is no number is neither greater nor less. `matches` searches a regular expression in that text. A
-list or an object exists, and meets nothing else. An absent or null property, or an empty text,
-does not exist, and only `exists: false` holds for it.
+is no number is neither greater nor less. `matches` searches a regular expression in that text, of
+which it sees the first thousand characters. A list or an object exists, and meets nothing else. An
+absent or null property, or an empty text, does not exist, and only `exists: false` holds for it.
 """
 
 from __future__ import annotations
 
-import datetime
 import math
 import re
 import warnings
 from collections.abc import Callable
+from datetime import date
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -56,18 +56,21 @@ def number_of(raw: Any) -> float | None:
 
 
 def _comparable(value: Any) -> Any:
-    """A value that a property can equal, else a ValueError that says what to write instead."""
-    if isinstance(value, datetime.date):
-        raise ValueError(f"{value} is a date to YAML, and a property is text or a number; write it in quotes")
-    if value is None or value == "":
-        raise ValueError(f"nothing equals {'null' if value is None else 'an empty text'}; {FOR_NOTHING}")
-    if not isinstance(value, str | bool | int | float):
-        raise ValueError("a property is compared with a text, a number, true or false; write one of these")
+    """A value that a property can equal. Raises ValueError, which says what to write instead."""
+    wrong = ""
+    if isinstance(value, date):
+        wrong = f"{value} is a date to YAML, and a property is text or a number; write it in quotes"
+    elif value is None or value == "":
+        wrong = f"nothing equals {'null' if value is None else 'an empty text'}; {FOR_NOTHING}"
+    elif not isinstance(value, str | bool | int | float):
+        wrong = "a property is compared with a text, a number, true or false; write one of these"
+    if wrong:
+        raise ValueError(wrong)
     return value
 
 
 def _bound(value: Any) -> Any:
-    if isinstance(value, bool):
+    if value is True or value is False:
         raise ValueError(f"{str(value).lower()} is no number; write a number")
     return value
 
@@ -143,9 +146,9 @@ class Condition(BaseModel):
         wanted = self._wanted()
         if wanted:
             return any(map(self.predicate(), wanted[0]))
-        floors = [(bound, strict) for bound, strict in ((self.above, True), (self.at_least, False)) if bound is not None]
-        ceilings = [(bound, strict) for bound, strict in ((self.below, True), (self.at_most, False)) if bound is not None]
-        return all(low < high or (low == high and not (open_ or under)) for low, open_ in floors for high, under in ceilings)
+        lows = [(bound, open_) for bound, open_ in ((self.above, True), (self.at_least, False)) if bound is not None]
+        highs = [(bound, open_) for bound, open_ in ((self.below, True), (self.at_most, False)) if bound is not None]
+        return all(low < high or (low == high and not open_low and not open_high) for low, open_low in lows for high, open_high in highs)
 
     def _wanted(self) -> list[tuple[Scalar, ...]]:
         return [wanted for wanted in (() if self.equals is None else (self.equals,), self.in_ or ()) if wanted]
@@ -185,7 +188,8 @@ def _written(value: Any) -> Any:
     return value if isinstance(value, dict | Condition) else {"equals": _comparable(value)}
 
 
+Listed = Annotated[list[Scalar], Field(min_length=1, max_length=1000)]
 Where = dict[
     Annotated[str, Field(pattern=r"^[^.\s]+(\.[^.\s]+)*$", max_length=200)],
-    Annotated[Condition, BeforeValidator(_written, json_schema_input_type=Scalar | list[Scalar] | Condition)],
+    Annotated[Condition, BeforeValidator(_written, json_schema_input_type=Scalar | Listed | Condition)],
 ]

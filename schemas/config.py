@@ -10,12 +10,14 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from schemas.condition import Where, text_of
 from schemas.duration import Duration, bucket_seconds
 from schemas.errors import ConfigError, Problem
-from schemas.funnel import Funnel, Model, Name, Path, Ratio
+from schemas.funnel import Exclusion, Funnel, Model, Name, Path, Ratio
 from schemas.rule import Channel, Rule
 
 CONFIG_BYTES_MAX = 1_000_000
+DEPTH_MAX = 50
 Location = tuple[str | int, ...]
 
 
@@ -98,24 +100,23 @@ def parse(text: str, path: str = "config") -> Config:
     if len(text) > CONFIG_BYTES_MAX:
         raise ConfigError(path, [Problem(1, "", f"is over {CONFIG_BYTES_MAX} characters long", "split it")])
     try:
-        alias = next((e for e in yaml.parse(text, Loader=yaml.SafeLoader) if isinstance(e, yaml.AliasEvent)), None)
-        if alias is not None:
-            line = alias.start_mark.line + 1 if alias.start_mark else 1
-            raise ConfigError(path, [Problem(line, "", f"*{alias.anchor} is an alias; a config has none", "write the value out")])
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        problems = list(_duplicate_keys(root)) if root is not None else []
+        problems = list(_refused_shapes(text))
+        root = None if problems else yaml.compose(text, Loader=yaml.SafeLoader)
+        problems += _duplicate_keys(root) if root is not None else []
         data = None if problems else yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or "cannot be parsed"
-        raise ConfigError(path, [Problem(mark.line + 1 if mark else 1, "", f"is not YAML: {what}", "mend the syntax there")]) from None
+        remedy = 'write ">" and ">=" in quotes' if "'>'" in what or "indentation indicators" in what else "mend the syntax there"
+        raise ConfigError(path, [Problem(mark.line + 1 if mark else 1, "", f"is not YAML: {what}", remedy)]) from None
     if problems:
         raise ConfigError(path, problems)
     try:
-        config = Config.model_validate(data if data is not None else {})
+        config = Config.model_validate(data if data is not None else {}, by_name=False)
     except ValidationError as error:
         raise ConfigError(path, [_explain(root, e) for e in _root_causes(error.errors())]) from None
-    found = [Problem(_line(root, loc), _dotted(loc), what, remedy) for loc, what, remedy in _cross_check(config)]
+    checks = (*_cross_check(config), *_misread(config, root))
+    found = [Problem(_find(root, loc)[1], _dotted(loc), what, remedy) for loc, what, remedy in checks]
     if found:
         raise ConfigError(path, found)
     return config
@@ -134,7 +135,22 @@ def warnings_of(config: Config) -> list[str]:
             )
         if not rule.notify:
             found.append(f"alert {rule.name!r} notifies nobody; name a channel in `notify`")
+    for funnel in config.funnels:
+        for exclusion in funnel.exclude:
+            found += _outlived(funnel, exclusion)
     return found
+
+
+def _outlived(funnel: Funnel, exclusion: Exclusion) -> Iterator[str]:
+    """An excluded event that reaches a stage on the way does not end the chain that it carries there."""
+    for stage in funnel.stages[funnel.stage_index(exclusion.from_) + 1 : funnel.stage_index(exclusion.to)]:
+        both = sorted({*stage.event} & {*exclusion.event})
+        conditions, others = stage.where.items(), exclusion.where.items()
+        if both and (all(one in others for one in conditions) or all(one in conditions for one in others)):
+            yield (
+                f"funnel {funnel.name!r}: {both[0]!r} is excluded from {exclusion.from_!r} to {exclusion.to!r}, and is an event of "
+                f"{stage.name!r} between them: a chain that it takes there goes on; exclude another event, or add a `where`"
+            )
 
 
 Check = tuple[Location, str, str]
@@ -173,14 +189,60 @@ def _check_funnel(at: Location, funnel: Funnel, sources: list[str]) -> Iterator[
         if int(window) in seen:
             yield (*at, "windows", i), f"{window} is there already", "name each window once"
         seen.add(int(window))
-    for name, dimension in funnel.dimensions.items():
-        if not dimension.field.startswith("properties."):
-            yield (*at, "dimensions", name), f"{dimension.field!r} is no event property", f"write properties.{dimension.field}"
+    yield from _check_dimensions((*at, "dimensions"), funnel)
+    for place, where in _wheres(at, funnel):
+        for path in where:
+            yield from _check_property((*place, path), path)
+    yield from _check_exclusions((*at, "exclude"), funnel)
     for i, stage in enumerate(funnel.stages):
-        if stage.value is not None and not stage.value.startswith("properties."):
-            yield (*at, "stages", i, "value"), f"{stage.value!r} is no event property", f"write properties.{stage.value}"
+        if stage.value is not None:
+            yield from _check_property((*at, "stages", i, "value"), stage.value)
         if i == 0 and (stage.target is not None or stage.benchmark is not None):
             yield (*at, "stages", i), "the first stage has no step into it, so no target or benchmark", "put it on a later stage"
+
+
+def _check_property(at: Location, path: str) -> Iterator[Check]:
+    if not path.startswith("properties."):
+        yield at, f"{path!r} is no event property", f"write properties.{'NAME' if path == 'properties' else path}"
+
+
+def _check_dimensions(at: Location, funnel: Funnel) -> Iterator[Check]:
+    single = [name for name, dimension in funnel.dimensions.items() if dimension.combine is None]
+    for name, dimension in funnel.dimensions.items():
+        if dimension.combine is None:
+            yield from _check_property((*at, name), dimension.field)
+        for i, part in enumerate(dimension.combine or ()):
+            if part in funnel.dimensions and part not in single:
+                yield (*at, name, "combine", i), f"{part!r} is itself a combination", "combine dimensions that have a `field`"
+            elif part not in single:
+                yield (*at, name, "combine", i), f"funnel {funnel.name!r} has no dimension {part!r}", _instead(part, single)
+
+
+def _check_exclusions(at: Location, funnel: Funnel) -> Iterator[Check]:
+    names = [stage.name for stage in funnel.stages]
+    if funnel.exclude and funnel.order == "any":
+        yield at, "with `order: any` no stage comes before another", "leave `exclude` out, or write order: ordered"
+    for i, exclusion in enumerate(funnel.exclude):
+        unknown = [(key, name) for key, name in (("from", exclusion.from_), ("to", exclusion.to)) if name not in names]
+        for key, name in unknown:
+            yield (*at, i, key), f"funnel {funnel.name!r} has no stage {name!r}", _instead(name, names)
+        if not unknown and names.index(exclusion.from_) >= names.index(exclusion.to):
+            yield (*at, i, "from"), "`from` does not come before `to`", f"name them in the order of the stages: {', '.join(names)}"
+
+
+def _wheres(at: Location, funnel: Funnel) -> Iterator[tuple[Location, Where]]:
+    yield from (((*at, "stages", i, "where"), stage.where) for i, stage in enumerate(funnel.stages))
+    yield from (((*at, "exclude", i, "where"), exclusion.where) for i, exclusion in enumerate(funnel.exclude))
+
+
+def _misread(config: Config, root: yaml.Node | None) -> Iterator[Check]:
+    """Values of conditions that YAML takes for another than is written: yes, 0123, 1.10, 12:30."""
+    wheres = [found for i, funnel in enumerate(config.funnels) for found in _wheres(("funnels", i), funnel)]
+    for at, condition in (((*at, path), condition) for at, where in wheres for path, condition in where.items()):
+        for place, value in condition.compared.items():
+            node, read = _find(root, (*at, *place))[0], text_of(value)
+            if isinstance(node, yaml.ScalarNode) and node.value not in (read, repr(value)):
+                yield (*at, *place), f"{node.value} is read as {read}", f'write {read}, or "{node.value}" in quotes for that text'
 
 
 def _check_window(at: Location, window: Duration) -> Iterator[Check]:
@@ -217,7 +279,7 @@ def _unique(what: str, names: list[str], at: Location = ()) -> Iterator[Check]:
 
 def _instead(wrong: str, right: Sequence[str]) -> str:
     close = difflib.get_close_matches(wrong, right, n=1)
-    if close:
+    if close and any(map(str.isalnum, wrong)):  # "=" is close to ">=" and means another thing
         return f"did you mean {close[0]!r}?"
     return f"there are: {', '.join(right)}" if right else "there are none"
 
@@ -229,18 +291,34 @@ def _root_causes(errors: Sequence[Any]) -> list[Any]:
 
 
 def _explain(root: yaml.Node | None, error: Any) -> Problem:
-    loc: Location = error["loc"]
-    if error["type"] == "extra_forbidden":
-        keys = _keys_at(loc[:-1])
-        return Problem(_line(root, loc), _dotted(loc[:-1]), f"unknown key {loc[-1]!r}", _instead(str(loc[-1]), keys))
-    if error["type"] == "missing":
-        return Problem(_line(root, loc[:-1]), _dotted(loc[:-1]), f"{loc[-1]!r} is missing", "add it")
-    message = error["msg"].removeprefix("Value error, ")
+    kind = error["type"]
+    loc: Location = error["loc"][:-1] if kind == "missing" or error["loc"][-1:] == ("[key]",) else error["loc"]
+    _, line = _find(root, loc)
+    if kind == "extra_forbidden":
+        return Problem(line, _dotted(loc[:-1]), f"unknown key {loc[-1]!r}", _instead(str(loc[-1]), _keys_at(loc[:-1])))
+    if kind == "missing":
+        return Problem(line, _dotted(loc), f"{error['loc'][-1]!r} is missing", "add it")
+    if kind == "value_error":  # our own
+        return Problem(line, _dotted(loc), str(error["ctx"]["error"]))
+    message = error["msg"].split(" or instance of ")[0].replace(" after validation", "")
+    message = message.replace("tuple", "list").replace("Tuple", "List")
+    if kind == "string_pattern_mismatch":
+        message = next((told for part, told in PATTERNS.items() if part in message), message)
     given = error.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) and repr(given) not in message else ""
-    if error["type"] == "string_pattern_mismatch" and "\\w" in message:
-        message = "not a name; write letters, digits, _ - . : or spaces, 64 at most"
-    return Problem(_line(root, loc), _dotted(loc), f"{message[0].lower()}{message[1:]}{shown}")
+    shown = f" (given: {repr(given)[:80]})" if isinstance(given, str | int | float | bool) and repr(given) not in message else ""
+    return Problem(line, _dotted(loc), f"{message[0].lower()}{message[1:]}{shown}", REMEDIES.get(kind, ""))
+
+
+PATTERNS = {
+    "\\w": "not a name; write letters, digits, _ - . : or spaces, 64 at most",
+    "[^.\\s]": "not a path; write words with dots between them, as in properties.channel",
+}
+REMEDIES = {
+    "dict_type": "write KEY: VALUE pairs",
+    "model_type": "write KEY: VALUE pairs",
+    "string_type": "write a text, in quotes if it looks like a number, a date, true or false",
+    "tuple_type": "write a list, as in [a, b]",
+}
 
 
 def _keys_at(loc: Location) -> list[str]:
@@ -274,13 +352,14 @@ def _child(node: yaml.Node | None, step: str | int) -> tuple[yaml.Node | None, i
     return node, None
 
 
-def _line(root: yaml.Node | None, loc: Location) -> int:
+def _find(root: yaml.Node | None, loc: Location) -> tuple[yaml.Node | None, int]:
+    """The node at a place, or the nearest above it, and its line. What stands for a longer form counts as that: `a` for `[a]`."""
     line = 1
     node = root
     for step in loc:
         node, found = _child(node, step)
         line = found or line
-    return line
+    return node, line
 
 
 def _dotted(loc: Location) -> str:
@@ -290,10 +369,20 @@ def _dotted(loc: Location) -> str:
     return shown
 
 
-def _duplicate_keys(node: yaml.Node, depth: int = 0) -> Iterator[Problem]:
-    if depth > 50:
-        yield Problem(node.start_mark.line + 1, "", "is nested too deeply", "a config needs six levels")
-        return
+def _refused_shapes(text: str) -> Iterator[Problem]:
+    """Aliases, and the first nesting that is too deep, before anything is built: either can take for ever."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.AliasEvent):
+            yield Problem(line, "", f"*{event.anchor} is an alias; a config has none", "write the value out")
+        if depth > DEPTH_MAX:
+            yield Problem(line, "", "is nested too deeply", "a config needs eight levels")
+            return
+
+
+def _duplicate_keys(node: yaml.Node) -> Iterator[Problem]:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -303,7 +392,7 @@ def _duplicate_keys(node: yaml.Node, depth: int = 0) -> Iterator[Problem]:
             if key.value in seen:
                 yield Problem(key.start_mark.line + 1, "", f"key {key.value!r} is there twice", "keep one of them")
             seen.add(str(key.value))
-            yield from _duplicate_keys(value, depth + 1)
+            yield from _duplicate_keys(value)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            yield from _duplicate_keys(value, depth + 1)
+            yield from _duplicate_keys(value)

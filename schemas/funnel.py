@@ -118,7 +118,7 @@ class Funnel(Model):
     exclude: tuple[Exclusion, ...] = Field(default=(), max_length=16)
     baseline: Baseline = Baseline()
 
-    @field_validator("dimensions", mode="before", json_schema_input_type=dict[Name, Path | Dimension])
+    @field_validator("dimensions", mode="before", json_schema_input_type=Annotated[dict[Name, Path | Dimension], Field(max_length=8)])
     @classmethod
     def _field_alone(cls, value: Any) -> Any:
         if not isinstance(value, dict):

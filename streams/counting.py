@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.event import Batch, Rejected
-from streams.journeys import Reached, fold, wanted
+from streams.journeys import fold, wanted
 from streams.ledger.contract import Write
 from streams.plan import Plan, Prepared
+from streams.tail import Reached
 from streams.tally import tally
 from streams.values import Registry
 

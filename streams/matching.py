@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 from schemas.condition import Predicate, Where
 from schemas.funnel import Funnel
@@ -21,27 +21,20 @@ SEALED = 0  # the key of an event that cannot be folded again
 
 Key = int | bytes
 Getter = Callable[[Any], Any]
+# A stage: funnel number << 8 | stage, the places of its five cells, of the first cell of the stage before it, and
+# whether it has a value property. Plain tuples: they are unpacked faster than named ones.
+Op = tuple[int, int, int, int, int, int, int, bool]
+# What an event does in one funnel: definition, funnel number, cells of a block, which of the values that it brings are
+# this funnel's (-1: all of them), lowest stage matched, conversion window in µs, the stages matched, deepest first, the
+# places of the starts it clears, and in the order `any` all stages, ascending.
+Step = tuple[int, int, int, int, int, int, tuple[Op, ...], tuple[int, ...], tuple[Op, ...] | None]
+NUMBER: Final = 1
+LOWEST: Final = 4
 
 
-class Step(NamedTuple):
-    """What an event does in one funnel."""
-
-    definition: int
-    number: int  # of the funnel among the source's
-    window_us: int
-    any_order: bool
-    ops: tuple[tuple[int, int], ...]  # (place of the stage's first cell, funnel number << 8 | stage) of stages matched, deepest first
-    clears: tuple[int, ...]  # places of starts that it clears
-    size: int  # cells of the funnel's block
-    values_at: int  # which of the values that it brings are this funnel's; -1: all of them
-    lowest: int  # stage matched, NO_STAGE: none
-
-
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Match:
     """What an event does in all funnels of a source."""
-
-    __slots__ = ("key", "lowest", "openers", "stages", "steps")
 
     steps: tuple[Step, ...]
     key: Key
@@ -130,7 +123,7 @@ class Matcher:
         valued = tuple(
             r.funnel << 8 | r.place for r in roles if r.place >= 0 and self._funnels[r.funnel][1].stages[r.place].value is not None
         )
-        return Match(steps, key, openers, valued, min((s.lowest for s in steps), default=NO_STAGE))
+        return Match(steps, key, openers, valued, min((step[LOWEST] for step in steps), default=NO_STAGE))
 
     def _step(self, number: int, roles: list[Role], openers: tuple[int, ...]) -> Step:
         definition, funnel = self._funnels[number]
@@ -139,17 +132,23 @@ class Matcher:
         if funnel.order == "strict":
             clears |= set(range(len(funnel.stages))) - set(stages)
         values_at = openers.index(number) if not self.alone and number in openers else -1
-        return Step(
+        ascending = tuple(_op(number, place, stage.value is not None) for place, stage in enumerate(funnel.stages))
+        return (
             definition,
             number,
-            funnel.conversion_window.micros,
-            funnel.order == "any",
-            tuple((CELLS * place, number << 8 | place) for place in reversed(stages)),
-            tuple(CELLS * place for place in sorted(clears)),
             CELLS * len(funnel.stages) + 1,
             values_at,
             min(stages, default=NO_STAGE),
+            funnel.conversion_window.micros,
+            tuple(ascending[place] for place in reversed(stages)),
+            tuple(CELLS * place for place in sorted(clears)),
+            ascending if funnel.order == "any" else None,
         )
+
+
+def _op(number: int, place: int, valued: bool) -> Op:
+    at = CELLS * place
+    return number << 8 | place, at, at + 1, at + 2, at + 3, at + 4, max(0, at - CELLS), valued
 
 
 def _roles(number: int, funnel: Funnel, getter: Callable[[str], Getter]) -> Iterable[tuple[str, Role]]:

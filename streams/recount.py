@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from schemas.config import Config
 from schemas.duration import Duration, bucket_seconds
 from schemas.funnel import Funnel
-from streams.recount_chains import TOTAL, Entry, Reach, Split, age_bin, entries_of, reaches_of, sequence
+from streams.recount_chains import TOTAL, Entry, Reach, Split, age_bin, entries_of, in_order, reaches_of
 from streams.recount_fates import FATES, Arrivals
 
 TOLERANCE = 0.001  # a sum of values may differ by this much, for floats add up in another order
@@ -84,13 +84,13 @@ def recount(
     arrivals.take(records, keyed=keyed, now_us=now_us)
     reaches: dict[str, list[Reach]] = {funnel.name: [] for funnel in funnels}
     entries: dict[str, list[Entry]] = {funnel.name: [] for funnel in funnels}
-    for events in arrivals.in_time.values():
-        for funnel in funnels:
-            seen = sequence(funnel, events, arrivals.source.allowed_lateness.micros)
-            mine = list(reaches_of(funnel, seen, arrivals.values))
+    applied = arrivals.applied()
+    for funnel in funnels:
+        for events in applied.values():
+            mine = list(reaches_of(funnel, in_order(funnel, events), arrivals.values))
             reaches[funnel.name] += mine
             entries[funnel.name] += entries_of(funnel, mine)
-    return Recount(config, source, arrivals.fates(), reaches, entries, arrivals.at_us)
+    return Recount(config, source, arrivals.fates(applied), reaches, entries, arrivals.at_us)
 
 
 def compare(expected: Mapping[Cell, float], got: Mapping[Cell, float]) -> tuple[int, int]:

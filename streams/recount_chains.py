@@ -5,6 +5,7 @@ Plain and slow on purpose, and from semantics' words alone; see `streams.recount
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -46,18 +47,30 @@ class Entry:
         return None if self.converted_us is None else self.converted_us - self.opening.at_us
 
 
-def sequence(funnel: Funnel, events: Iterable[Event], lateness_us: int) -> list[Seen]:
-    """The events in the funnel's total order, without duplicates: by timestamp, lowest stage, event_id, bytes."""
-    seen = [(event, stages_of(funnel, event)) for event in events]
-    seen.sort(key=lambda s: (s[0].at_us, min(s[1], default=len(funnel.stages)), s[0].event_id, s[0].raw))
-    counted_us: dict[str | bytes, int] = {}  # when what is no duplicate happened
-    kept = []
-    for event, stages in seen:
+def without_duplicates(funnels: Iterable[Funnel], events: Iterable[Event], lateness_us: int) -> list[Event]:
+    """An entity's events in the order of their time, each once: a duplicate repeats one that is not much older.
+
+    A record has one fate, in all funnels: of simultaneous events the one comes first that matches the
+    lowest stage of any.
+    """
+    counted_us: dict[str | bytes, int] = {}  # by identity: when what is no duplicate happened
+    once = []
+    for event in sorted(events, key=lambda e: min(_total_order(e, stages_of(funnel, e)) for funnel in funnels)):
         before_us = counted_us.get(event.identity)
         if before_us is None or before_us < event.at_us - lateness_us:
             counted_us[event.identity] = event.at_us
-            kept.append((event, stages))
-    return kept
+            once.append(event)
+    return once
+
+
+def in_order(funnel: Funnel, events: Iterable[Event]) -> list[Seen]:
+    """The events in the funnel's total order, with the stages that each matches."""
+    return sorted(((e, stages_of(funnel, e)) for e in events), key=lambda seen: _total_order(*seen))
+
+
+def _total_order(event: Event, stages: list[int]) -> tuple[int, float, str, bytes]:
+    """Timestamp, lowest stage matched (none: last), event_id, bytes."""
+    return event.at_us, min(stages, default=math.inf), event.event_id, event.raw
 
 
 def reaches_of(funnel: Funnel, seen: list[Seen], values: Values) -> Iterator[Reach]:

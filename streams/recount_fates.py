@@ -6,12 +6,12 @@ Plain and slow on purpose, and from semantics' words alone; see `streams.recount
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from schemas.config import Source
 from schemas.funnel import Funnel
-from streams.recount_chains import sequence
+from streams.recount_chains import without_duplicates
 from streams.recount_events import Event, NoEvent, amount, read
 from streams.recount_matching import Values, asks_for_properties, looks_at, stages_of
 
@@ -43,14 +43,15 @@ class Arrivals:
             self.at_us = max(self.at_us or 0, event.at_us)
             self._arrive(event)
 
-    def fates(self) -> Counter[str]:
-        """How many records met each fate. A resent event may come first: duplicates are told at the end."""
-        fates = Counter(dict.fromkeys(FATES, 0))
-        for events in self.in_time.values():
-            applied = len(sequence(self.funnels[0], events, self.source.allowed_lateness.micros))
-            fates.update(applied=applied, duplicate=len(events) - applied)
-        fates.update(self._turned_away)
-        return fates
+    def applied(self) -> dict[str, list[Event]]:
+        """What counts of every entity. A resent event may have come first, so duplicates are told at the end."""
+        late_us = self.source.allowed_lateness.micros
+        return {entity: without_duplicates(self.funnels, events, late_us) for entity, events in self.in_time.items()}
+
+    def fates(self, applied: Mapping[str, list[Event]]) -> Counter[str]:
+        """How many records met each fate."""
+        in_time, once = sum(map(len, self.in_time.values())), sum(map(len, applied.values()))
+        return Counter({**dict.fromkeys(FATES, 0), **self._turned_away, "applied": once, "duplicate": in_time - once})
 
     def _refuse(self, event: Event, now_us: int | None) -> None:
         """Raises NoEvent for what is ahead of the clock, or brings a value that is no number."""

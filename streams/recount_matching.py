@@ -18,6 +18,7 @@ from streams.recount_events import Event, dig, text_of
 
 SEARCHED_MAX = 1000  # characters of a text that a regular expression is searched in
 VALUE_LENGTH_MAX = 64
+JOINT = " / "  # between the two values of a combination
 
 
 def stages_of(funnel: Funnel, event: Event) -> list[int]:
@@ -56,7 +57,7 @@ class Values:
             return
         for dimension in sorted(funnel.dimensions.values(), key=lambda d: d.combine is not None):
             text, admitted = self._text(funnel, dimension, event), self._list(funnel, dimension)
-            if dimension.allow is None and _fits(text) and text not in admitted and len(admitted) < dimension.max_values:
+            if dimension.allow is None and _fits(text, dimension) and text not in admitted and len(admitted) < dimension.max_values:
                 admitted.append(text)
 
     def of(self, funnel: Funnel, event: Event) -> Mapping[str, str]:
@@ -65,7 +66,7 @@ class Values:
 
     def _text(self, funnel: Funnel, dimension: Dimension, event: Event) -> str:
         if dimension.combine is not None:
-            return " / ".join(self._shown(funnel, funnel.dimensions[name], event) for name in dimension.combine)
+            return JOINT.join(self._shown(funnel, funnel.dimensions[name], event) for name in dimension.combine)
         found = dig(event.record, dimension.field)
         return text_of(found) or (NONE if found is None or found == "" else OTHER)
 
@@ -85,9 +86,10 @@ def _origin(funnel: Funnel, dimension: Dimension) -> Any:
     return tuple(_origin(funnel, funnel.dimensions[name]) for name in dimension.combine)
 
 
-def _fits(text: str) -> bool:
+def _fits(text: str, dimension: Dimension) -> bool:
+    length_max = VALUE_LENGTH_MAX if dimension.combine is None else 2 * VALUE_LENGTH_MAX + len(JOINT)
     controls = any(unicodedata.category(character) == "Cc" for character in text)
-    return text not in (NONE, OTHER) and len(text) <= VALUE_LENGTH_MAX and not controls
+    return text not in (NONE, OTHER) and len(text) <= length_max and not controls
 
 
 def _holds(where: Where, event: Event) -> bool:

@@ -13,10 +13,10 @@ from schemas.duration import Duration
 from schemas.errors import UsageError
 from schemas.event import Batch, iso
 from streams.counting import Pending, ShardCount
-from streams.journeys import Reached
 from streams.plan import Plan
 from streams.rates import rate
 from streams.retention import CONVERSIONS, ENTRIES, EVENTS, USERS, VALUE
+from streams.tail import Reached
 from streams.values import VALUE_SCALE, Registry
 from streams.windows import Cells, FunnelCounts
 
@@ -88,7 +88,7 @@ class Replay:
         """Where every entity got in every funnel: its deepest stage, and each reach in order."""
         for entity in sorted(self.entities):
             for funnel in self.plan.funnels:
-                found = (self.trace or {}).get((entity, funnel.number), [])
+                found = (self.trace or {}).get(entity, {}).get(funnel.number, [])
                 reached = [((stage & 0xFF) + 1, at_us) for stage, at_us in found]
                 deepest = max((stage for stage, _ in reached), default=0)
                 line = {"entity": entity, "funnel": funnel.funnel.name, "stage": deepest}

@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeVar
 
 from schemas.duration import MICROS
-from streams.journeys import Fold
+from streams.chains import BIN_BITS, Fold
 from streams.plan import FunnelPlan, Plan
 from streams.retention import COHORTS, CONVERSIONS, CONVERTED, ENTRIES, EVENTS, FINEST_SECONDS, REACHES, USERS, VALUE
 from streams.values import SEPARATOR
 from streams.windows import RETRACTED, RETRACTED_AGES, Cells, age_cell, cell
 
 LETTERS = (USERS, EVENTS, VALUE, ENTRIES, CONVERSIONS, CONVERTED)  # in the order of a record of counts
-T = TypeVar("T")
+BIN_MASK = (1 << BIN_BITS) - 1
 BucketKey = tuple[int, int, int]  # definition, width in seconds, bucket
 
 
@@ -39,7 +38,7 @@ def tally(plan: Plan, fold: Fold, watermark_us: int, rejected: Mapping[str, int]
     """The deltas of a fold, given the partition's watermark before it (-1: none yet)."""
     after = max(watermark_us, fold.watermark_us)
     out = Deltas(watermark_us=after, fates=_fates(fold, rejected))
-    counts, ages = _by_funnel(fold.counts), _by_funnel(fold.ages)
+    counts, ages = _counts_by_funnel(fold), _ages_by_funnel(fold)
     for number in counts:
         funnel = plan.funnels[number]
         _totals(out, funnel, counts[number], ages.get(number, {}))
@@ -60,11 +59,21 @@ Level = dict[tuple[int, str, int], list[int]]  # stage, values, bucket -> counts
 AgeLevel = dict[tuple[int, int, int], int]  # stage, age bin, bucket -> conversions
 
 
-def _by_funnel(counts: Mapping[tuple[int, Any, int], T]) -> dict[int, dict[tuple[int, Any, int], T]]:
+def _counts_by_funnel(fold: Fold) -> dict[int, Level]:
     """By funnel number; a stage is then its place in the funnel."""
-    found: dict[int, dict[tuple[int, Any, int], T]] = {}
-    for (stage, told, bucket), count in counts.items():
-        found.setdefault(stage >> 8, {})[stage & 0xFF, told, bucket] = count
+    found: dict[int, Level] = {}
+    for stage, by_values in fold.counts.items():
+        mine = found.setdefault(stage >> 8, {})
+        for shown, by_bucket in by_values.items():
+            mine.update({(stage & 0xFF, shown, bucket): record for bucket, record in by_bucket.items() if any(record)})
+    return found
+
+
+def _ages_by_funnel(fold: Fold) -> dict[int, AgeLevel]:
+    found: dict[int, AgeLevel] = {}
+    for stage, mine in fold.ages.items():
+        into = found.setdefault(stage >> 8, {})
+        into.update({(stage & 0xFF, place & BIN_MASK, place >> BIN_BITS): count for place, count in mine.items() if count})
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from schemas.duration import MICROS, bucket_seconds
 from streams.plan import FunnelPlan
-from streams.retention import AGES, CONVERSIONS, ENTRIES, EVENTS, USERS, VALUE
+from streams.retention import AGES, EVENTS, USERS, VALUE
 from streams.values import SEPARATOR, VALUE_SCALE
 
 RETRACTED, RETRACTED_AGES = "r", "q"  # events and ages since ever that late events took back

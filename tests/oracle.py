@@ -1,52 +1,43 @@
 """What the counts of a topic must be: a second opinion, worked out the slow and plain way.
 
 It shares no code with the product, nor its parsing of config and events: it reads every partition
-from its first record to the end, and counts by the words of the semantics (`ordered`), one event
-after the other in the order of the partition. Two things it leaves out: a dimension without an
-allow-list is taken to have fewer values than `max_values`, and order of arrival within a partition
-is taken for what it is: in this release every event older than its entity's newest one is late.
+from its first record to the end (`oracle_events`), keeps all that came in time, and looks back
+through each entity's events for the chain that an event may continue. No state is carried along but
+the list itself. One thing it leaves out: a dimension without an allow-list is taken to have fewer
+values than `max_values`.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
-from decimal import Decimal, DecimalException
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from aiokafka import AIOKafkaConsumer
 
-SECOND_US = 1_000_000
+from tests.oracle_events import SECOND_US, BadError, Event, Funnel, Record, Source, seconds
+
 FINEST_SECONDS = 10
-# The rule of this release; when late events are folded in, this becomes `allowed_lateness`.
-LATE_AFTER_US = 0
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+COHORT_SECONDS = 3600  # entries and what becomes of them are always kept in buckets of this width too
 FETCH_BYTES = 32 * 1024 * 1024
 TOTAL = ("", "")
-
-
-class Record(NamedTuple):
-    """A record as it lies in a topic."""
-
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+# The least whole millisecond of every bin of ages: 0, 1, 2, 3, then four bins an octave.
+BIN_STARTS_MS = [0, 1, 2, 3, *(quarter << octave for octave in range(40) for quarter in (4, 5, 6, 7))]
 
 
 class Cell(NamedTuple):
-    """The name of one count; width 0 is the total since ever, an empty dimension all of its values."""
+    """The name of one count; width 0 is the total since ever, an empty dimension all of its values.
+
+    The families: users, events, value (in millionths); entries and conversions, of a stage's entries;
+    converted, into a stage, by when; `age:7`, conversions into a stage of an age in that bin.
+    """
 
     funnel: str
-    family: str  # users, events or value (in millionths)
+    family: str
     stage: int
     dimension: str = ""
     value: str = ""
@@ -54,28 +45,13 @@ class Cell(NamedTuple):
     bucket: int = 0
 
 
-class Event(NamedTuple):
-    """What a good record says."""
-
-    at_us: int
-    entity: str
-    name: str
-    identity: tuple[Any, ...]
-    record: Mapping[str, Any]
-
-
 class Reach(NamedTuple):
     """An entity reached a stage of a funnel."""
 
-    funnel: str
     stage: int
     at_us: int
     values: tuple[tuple[str, str], ...]  # (dimension, value) of its chain
     amount: int  # millionths
-
-
-class BadError(Exception):
-    """The record cannot be an event."""
 
 
 @dataclass
@@ -129,219 +105,130 @@ async def recount_topic(config: Path, brokers: str, ends: Mapping[int, int] | No
 
 def recount(config: Mapping[str, Any], records: Iterable[Record]) -> Recount:
     """Count records given in the order of each partition, for a config (plain YAML) with one source."""
-    walk = Walk(config)
-    ends: dict[int, int] = {}
-    number = 0
+    source = Source(config)
+    found = Recount(0, {}, Counter(), Counter(), -1)
+    in_time: defaultdict[str, list[Event]] = defaultdict(list)
+    newest_us: defaultdict[str, int] = defaultdict(int)
     for record in records:
-        walk.take(record)
-        ends[record.partition] = record.offset + 1
-        number += 1
-    return Recount(number, ends, walk.fates, spread(config, walk.reaches), walk.at_us)
-
-
-@dataclass
-class Person:
-    """What must be remembered of an entity."""
-
-    newest_us: int = -1
-    seen: dict[tuple[Any, ...], int] = field(default_factory=dict)  # identity -> event time
-    # funnel -> the start of the newest chain that got to each stage: (time, values)
-    starts: dict[str, list[tuple[int, tuple[tuple[str, str], ...]] | None]] = field(default_factory=dict)
-
-
-class Walk:
-    """Goes through the records of one source and writes down every reach and every fate."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.source = config["sources"][0]
-        self.fields = self.source.get("fields", {})
-        self.funnels = config["funnels"]
-        self.lateness_us = seconds(self.source.get("allowed_lateness", "60s")) * SECOND_US
-        self.skew_us = seconds(self.source.get("max_skew", "5m")) * SECOND_US
-        self.looked_at = {name for funnel in self.funnels for stage in funnel["stages"] for name in names(stage)}
-        self.people: defaultdict[str, Person] = defaultdict(Person)
-        self.fates: Counter[str] = Counter()
-        self.reaches: list[tuple[str, Reach]] = []  # with the entity
-        self.at_us = -1
-
-    def take(self, record: Record) -> None:
+        found.records += 1
+        found.ends[record.partition] = record.offset + 1
         try:
-            event = self.event(record)
+            event = source.event(record)
         except BadError:
-            self.fates["rejected"] += 1
-            return
-        self.at_us = max(self.at_us, event.at_us)
-        self.fates[self.fate(event)] += 1
-
-    def event(self, record: Record) -> Event:
-        """What the record says. Raises BadError."""
-        said = parse(record.value, self.source.get("record_bytes_max", 1_000_000))
-        name, own = self.canonical(said, "event"), self.canonical(said, "event_id")
-        entity = self.entity(said)
-        if not isinstance(name, str) or not name or not isinstance(own, str | None):
-            raise BadError
-        if self.source.get("entity_key", True) and record.key != entity.encode():
-            raise BadError
-        at_us = micros(self.canonical(said, "timestamp"))
-        if at_us > time.time_ns() // 1000 + self.skew_us:
-            raise BadError
-        event = Event(at_us, entity, name, (own,) if own else (name, at_us, record.value), said)
-        for stage in (stage for funnel in self.funnels for stage in funnel["stages"] if name in names(stage)):
-            amount(stage, event)
-        return event
-
-    def canonical(self, said: Mapping[str, Any], name: str) -> Any:
-        return dig(said, self.fields.get(name, name))
-
-    def entity(self, said: Mapping[str, Any]) -> str:
-        found = [self.canonical(said, name) for name in ("user_id", "anonymous_id")]
-        if not all(one is None or (isinstance(one, int | str) and not isinstance(one, bool)) for one in found):
-            raise BadError
-        present = [str(one) for one in found if one is not None and one != ""]
-        if not present:
-            raise BadError
-        return present[0]
-
-    def fate(self, event: Event) -> str:
-        if event.name not in self.looked_at:
-            return "filtered"
-        person = self.people[event.entity]
-        if event.at_us < person.newest_us - LATE_AFTER_US:
-            return "late"
-        if person.seen.get(event.identity, -math.inf) >= person.newest_us - self.lateness_us:
-            return "duplicate"
-        person.newest_us = event.at_us
-        person.seen[event.identity] = event.at_us
-        for funnel in self.funnels:
-            self.walk(funnel, event, person)
-        return "applied"
-
-    def walk(self, funnel: Mapping[str, Any], event: Event, person: Person) -> None:
-        """Take one event through one funnel; it sees the chains as they were before it."""
-        now = person.starts.setdefault(funnel["name"], [None] * len(funnel["stages"]))
-        before = list(now)
-        for place, stage in enumerate(funnel["stages"]):
-            if event.name not in names(stage):
-                continue
-            start = (event.at_us, split_values(funnel, event)) if place == 0 else before[place - 1]
-            if start is None or event.at_us - start[0] > seconds(funnel["conversion_window"]) * SECOND_US:
-                continue
-            now[place] = start
-            self.reaches.append((event.entity, Reach(funnel["name"], place, event.at_us, start[1], amount(stage, event))))
-
-
-def spread(config: Mapping[str, Any], reaches: Iterable[tuple[str, Reach]]) -> Counter[Cell]:
-    """The counts of every bucket of every width, and of all time: total, and by value of each dimension."""
-    fine: Counter[tuple[str, str, int, tuple[tuple[str, str], ...], int]] = Counter()
-    latest: dict[tuple[str, str, int], Reach] = {}
-    for entity, reach in reaches:
-        latest[entity, reach.funnel, reach.stage] = reach
-        add(fine, "events", reach, 1)
-        add(fine, "value", reach, reach.amount)
-    for reach in latest.values():
-        add(fine, "users", reach, 1)
-    cells: Counter[Cell] = Counter()
-    kept = {funnel["name"]: sorted({bucket_width(seconds(w)) for w in funnel["windows"]}) for funnel in config["funnels"]}
-    for (funnel, family, stage, values, bucket), count in fine.items():
-        for split in (TOTAL, *values):
-            cells[Cell(funnel, family, stage, *split)] += count
-            for width in kept[funnel]:
-                cells[Cell(funnel, family, stage, *split, width, bucket // (width // FINEST_SECONDS))] += count
-    return cells
-
-
-def add(fine: Counter[Any], family: str, reach: Reach, count: int) -> None:
-    if count:
-        fine[reach.funnel, family, reach.stage, reach.values, reach.at_us // (FINEST_SECONDS * SECOND_US)] += count
-
-
-def parse(value: bytes | None, bytes_max: int) -> dict[str, Any]:
-    """The record as one JSON object. Raises BadError."""
-    if value is None or len(value) > bytes_max:
-        raise BadError
-    try:
-        said = json.loads(value.decode(), parse_constant=refuse)
-    except (ValueError, RecursionError):
-        raise BadError from None
-    if not isinstance(said, dict):
-        raise BadError
-    return said
-
-
-def refuse(constant: str) -> float:
-    """NaN and Infinity are no JSON, whatever Python's parser thinks."""
-    raise ValueError(constant)
-
-
-def micros(stamp: Any) -> int:
-    """Event time in µs since the epoch, from ISO 8601 or seconds or milliseconds. Raises BadError."""
-    if isinstance(stamp, bool) or not isinstance(stamp, int | float | str):
-        raise BadError
-    try:
-        number = Decimal(str(stamp))
-    except DecimalException:
-        return iso_micros(str(stamp))
-    if not 0 <= number < 10**14:
-        raise BadError
-    return int(number * SECOND_US) if number < 10**11 else int(number * 1000)
-
-
-def iso_micros(stamp: str) -> int:
-    try:
-        moment = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
-    except ValueError:
-        raise BadError from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return (moment - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
-
-
-def amount(stage: Mapping[str, Any], event: Event) -> int:
-    """What an event adds to the value of a stage, in millionths. Raises BadError."""
-    found = dig(event.record, stage["value"]) if "value" in stage else None
-    if found is None or found == "":
-        return 0
-    if isinstance(found, bool) or not isinstance(found, int | float | str):
-        raise BadError
-    try:
-        number = Decimal(str(found))
-    except DecimalException:
-        raise BadError from None
-    if not number.is_finite() or abs(number) > 10**12:
-        raise BadError
-    return round(number * 1_000_000)
-
-
-def split_values(funnel: Mapping[str, Any], event: Event) -> tuple[tuple[str, str], ...]:
-    """The values under which a chain that begins with this event counts, one a dimension."""
-    return tuple((name, shown_value(spec, event)) for name, spec in funnel.get("dimensions", {}).items())
-
-
-def shown_value(spec: str | Mapping[str, Any], event: Event) -> str:
-    path, allow = (spec, None) if isinstance(spec, str) else (spec["field"], spec.get("allow"))
-    found = dig(event.record, path)
-    if found is None or found == "":
-        return "__none__"
-    if isinstance(found, float) and found.is_integer():
-        found = int(found)
-    text = str(found).lower() if isinstance(found, bool) else str(found)
-    ok = text in allow if allow is not None else len(text) <= 64 and text.isprintable()
-    return text if ok else "__other__"
-
-
-def names(stage: Mapping[str, Any]) -> tuple[str, ...]:
-    """The event names that a stage matches."""
-    return (stage["event"],) if isinstance(stage["event"], str) else tuple(stage["event"])
-
-
-def dig(found: Any, path: str) -> Any:
-    for step in path.split("."):
-        found = found.get(step) if isinstance(found, Mapping) else None
+            found.fates["rejected"] += 1
+            continue
+        found.at_us = max(found.at_us, event.at_us)
+        if not any(funnel.looks_at(event) for funnel in source.funnels):
+            found.fates["filtered"] += 1
+        elif event.at_us < newest_us[event.entity] - source.lateness_us:
+            found.fates["late"] += 1
+        else:
+            newest_us[event.entity] = max(newest_us[event.entity], event.at_us)
+            in_time[event.entity].append(event)
+    for events in in_time.values():
+        count_entity(found, source, events)
+    found.fates = +found.fates  # without the fates that nothing met
     return found
 
 
-def seconds(duration: str) -> int:
-    return int(duration[:-1]) * UNITS[duration[-1]]
+def count_entity(found: Recount, source: Source, events: list[Event]) -> None:
+    """Add what one entity's events come to."""
+    once = without_repeats(sorted(events, key=source.total_order), source.lateness_us)
+    for funnel in source.funnels:
+        reaches = list((anyhow if funnel.order == "any" else chained)(funnel, sorted(once, key=funnel.total_order)))
+        for family, stage, at_us, values, count in (*flow(reaches), *cohort(funnel, reaches)):
+            spread(found.cells, funnel, family, stage, at_us, values, count)
+    found.fates["applied"] += len(once)
+    found.fates["duplicate"] += len(events) - len(once)
+
+
+def without_repeats(events: Iterable[Event], lateness_us: int) -> list[Event]:
+    """Without the events that repeat one that stays and is at most so much older."""
+    kept: list[Event] = []
+    for event in events:
+        if not any(e.identity == event.identity for e in kept if e.at_us >= event.at_us - lateness_us):
+            kept.append(event)
+    return kept
+
+
+def chained(funnel: Funnel, events: list[Event]) -> Iterator[Reach]:
+    """The reaches of one entity in the orders `ordered` and `strict`."""
+    origins: list[dict[int, Event]] = []  # of every event: the stages that it reached, and where their chains began
+
+    def before(place: int, stage: int) -> Event | None:
+        """Where the newest chain began that stood at the stage when the event at `place` came."""
+        for earlier in reversed(range(place)):
+            if stage in origins[earlier]:
+                return origins[earlier][stage]
+            if stage in funnel.ended_by(events[earlier]) or events[earlier].at_us < events[place].at_us - funnel.window_us:
+                return None
+        return None
+
+    for place, event in enumerate(events):
+        starts = {stage: event if stage == 0 else before(place, stage - 1) for stage in funnel.stages_of(event)}
+        origins.append({stage: e for stage, e in starts.items() if e is not None and e.at_us >= event.at_us - funnel.window_us})
+        for stage, origin in sorted(origins[-1].items(), reverse=True):
+            yield Reach(stage, event.at_us, funnel.split_values(origin), funnel.amount(stage, event))
+
+
+def anyhow(funnel: Funnel, events: list[Event]) -> Iterator[Reach]:
+    """The reaches of one entity in the order `any`."""
+    newest: list[Event | None] = [None] * len(funnel.stages)
+    for event in events:
+        matched = funnel.stages_of(event)
+        newest = [event if stage in matched else e for stage, e in enumerate(newest)]
+        whole = [e is not None and e.at_us >= event.at_us - funnel.window_us for e in newest]
+        for stage in range(min(matched, default=len(newest)), len(newest)):
+            if newest[0] is not None and all(whole[: stage + 1]):
+                # An event that is none of this stage's own has nothing to do with its value.
+                amount = funnel.amount(stage, event) if stage in matched else 0
+                yield Reach(stage, event.at_us, funnel.split_values(newest[0]), amount)
+
+
+Count = tuple[str, int, int, tuple[tuple[str, str], ...], int]  # family, stage, when, under which values, how much
+
+
+def flow(reaches: list[Reach]) -> Iterator[Count]:
+    """Users, where each stage was reached last, and events and value, at every reach."""
+    for reach in reaches:
+        yield "events", reach.stage, reach.at_us, reach.values, 1
+        yield "value", reach.stage, reach.at_us, reach.values, reach.amount
+    for reach in {reach.stage: reach for reach in reaches}.values():
+        yield "users", reach.stage, reach.at_us, reach.values, 1
+
+
+def cohort(funnel: Funnel, reaches: list[Reach]) -> Iterator[Count]:
+    """Entries, and the first reach of the following stage that comes after an opening and within the window of it."""
+    opened_us: dict[int, int] = {}
+    for place, opening in enumerate(reaches):
+        stage, at_us, values, _ = opening
+        if stage in opened_us and at_us - opened_us[stage] <= funnel.window_us:
+            continue
+        opened_us[stage] = at_us
+        yield "entries", stage, at_us, values, 1
+        following = (r.at_us for r in reaches[place + 1 :] if r.stage == stage + 1)
+        then_us = next(following, None)
+        if then_us is not None and then_us - at_us <= funnel.window_us:
+            yield "conversions", stage, at_us, values, 1
+            yield "converted", stage + 1, then_us, values, 1
+            yield f"age:{age_bin(then_us - at_us)}", stage + 1, at_us, (), 1
+
+
+def age_bin(age_us: int) -> int:
+    return bisect_right(BIN_STARTS_MS, age_us // 1000) - 1
+
+
+def spread(
+    cells: Counter[Cell], funnel: Funnel, family: str, stage: int, at_us: int, values: Iterable[tuple[str, str]], count: int
+) -> None:
+    """Count in the bucket of every width that keeps the family, and since ever; in total, and by value of each dimension."""
+    widths = {bucket_width(window) for window in funnel.windows}
+    if family not in ("users", "events", "value"):
+        widths.add(COHORT_SECONDS)
+    for split in (TOTAL, *values) if count else ():
+        cells[Cell(funnel.name, family, stage, *split)] += count
+        for width in widths:
+            cells[Cell(funnel.name, family, stage, *split, width, at_us // (width * SECOND_US))] += count
 
 
 def bucket_width(window_seconds: int) -> int:

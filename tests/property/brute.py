@@ -365,14 +365,15 @@ def shown(funnel: Funnel, name: str, event: Event) -> str:
     """What a dimension of the funnel shows of an event."""
     dimension = funnel.dimensions[name]
     if dimension.combine:
-        text: str | None = " / ".join(shown(funnel, part, event) for part in dimension.combine)
-    else:
-        raw = event.properties.get(name)
-        if raw is None or raw == "":
-            return "__none__"
-        text = as_text(raw)
-    unfit = text is None or len(text) > 64 or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text)
-    return "__other__" if unfit or text is None or (dimension.allow is not None and text not in dimension.allow) else text
+        text = " / ".join(shown(funnel, part, event) for part in dimension.combine)
+        return text if dimension.allow is None or text in dimension.allow else "__other__"
+    raw = event.properties.get(name)
+    if raw is None or raw == "":
+        return "__none__"
+    found = as_text(raw)
+    if found is None or len(found) > 64 or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in found):
+        return "__other__"
+    return found if dimension.allow is None or found in dimension.allow else "__other__"
 
 
 # Below 4 ms a bin a millisecond; then the four quarters of every octave.

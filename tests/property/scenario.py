@@ -22,7 +22,7 @@ from streams.ledger.memory import MemoryLedger
 from streams.plan import Plan
 from streams.reader import Reader
 from streams.replay import replay
-from streams.windows import FunnelCounts, cell
+from streams.windows import RETRACTED, RETRACTED_AGES, FunnelCounts, cell
 from tests.property.brute import SECOND, Cell, Dimension, Event, Exclusion, Funnel, Match, Stage, Truth, buckets, totals, truth_of, window
 
 BEGIN_US = 1_690_000_000 * SECOND
@@ -193,7 +193,9 @@ class Sender:
 
     def _event_id(self, before: Sequence[Event], kind: float) -> str:
         if before and kind < 0.35:
-            return self.chance.choice(before[-5:]).event_id
+            again = self.chance.choice(before[-5:]).event_id
+            # Of records with one id and one time, but other content, which one counts is another question: see test_permutations.
+            return "" if any(e.event_id == again and e.time_us == self.now_us for e in before) else again
         return f"e{self.chance.randint(0, 10**9)}" if kind < 0.7 else ""
 
     def _event(self, entity: str, event_id: str) -> Event:
@@ -297,7 +299,7 @@ class Live:
 
     async def _count(self, claim: Claim, count: ShardCount, start: int, values: list[bytes]) -> tuple[Claim, ShardCount, int]:
         pending = count.decode(start, start + len(values), values, [None] * len(values), FOREVER_US)
-        if pending.unknown:
+        while pending.unknown:  # a combination can be asked about when its parts are known
             count.learn(pending, {r: await self.ledger.admit("web", r, sorted(texts)) for r, texts in pending.unknown.items()})
         count.hold(pending.missing, await self.ledger.states(claim.shard, pending.missing))
         await self.ledger.apply(claim, count.fold(pending).write)
@@ -315,13 +317,13 @@ def replayed(config: Config, records: Iterable[bytes], funnels: Sequence[Funnel]
 
 
 def counted(counts: Mapping[str, FunnelCounts], funnels: Sequence[Funnel], fates: Mapping[str, int], at_us: int | None) -> Counted:
-    """Every count the engine has, without zeros."""
+    """Every count the engine has, without zeros; but what was ever taken back depends on the order of arrival."""
     out: Counted = {("", "T"): at_us}
     for fate, count in fates.items():
         _add(out, "fate", {fate.partition(":")[0]: count})
     for funnel in funnels:
         mine = counts[funnel.name]
-        _add(out, f"{funnel.name} ever", mine.totals)
+        _add(out, f"{funnel.name} ever", {name: n for name, n in mine.totals.items() if name[0] not in RETRACTED + RETRACTED_AGES})
         for span in funnel.windows if at_us is not None else ():
             _add(out, f"{funnel.name} window {span}s", mine.window(span, at_us or 0))
         for width, by_bucket in mine.buckets.items():

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.property.brute import Cell, buckets, totals, window, window_begin
-from tests.property.scenario import Live, agree, defined, replayed, scenario
+from tests.property.brute import SECOND, Cell, Dimension, Funnel, Stage, buckets, totals, window, window_begin
+from tests.property.scenario import BEGIN_US, Live, Scenario, agree, cut, defined, event_of, replayed, scenario
 
 # A failure is made smaller before it is shown, which takes minutes.
 pytestmark = pytest.mark.timeout(600)
 BOUNDED = settings(
     report_multiple_bugs=False,
-    max_examples=100,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     database=None,
@@ -74,6 +74,22 @@ def test_a_long_stream_is_counted_as_defined(seed: int) -> None:
     chance = random.Random(seed)
     sent = scenario(chance, events=1200, entities=25, late=seed % 2 == 1)
     agree(asyncio.run(Live(sent, chance).run()), defined(sent.truth(), sent.funnels), f"seed {seed}\n{sent}")
+
+
+@pytest.mark.parametrize("order", ["ordered", "any", "strict"])
+def test_somebody_busy_is_counted_as_defined(order: str) -> None:
+    """More events within the allowed lateness than are remembered of anybody; they come in the order of their time."""
+    chance = random.Random(1)
+    stages = tuple(Stage(frozenset(name)) for name in ("a", "b", "ac"))
+    funnel = Funnel("f0", stages, 10 * SECOND, (60, 3600), {"channel": Dimension()}, order)
+    events, time_us = [], BEGIN_US
+    for number in range(1500):
+        time_us += chance.choice((0, 1, 1000, SECOND // 2))
+        events.append(event_of("u0", chance.choice("abc"), time_us, f"e{number}", {"channel": chance.choice(("ads", "mail"))}))
+    records = [(event.raw, event) for event in sorted(events, key=funnel.order_of)]
+    for share in (0.01, 0.2):
+        sent = Scenario([funnel], 600, [list(cut(chance, records, share)), [[]]], 256)
+        agree(asyncio.run(Live(sent, chance).run()), defined(sent.truth(), [funnel]), f"chunks: {share}")
 
 
 def test_the_streams_hold_what_can_happen() -> None:

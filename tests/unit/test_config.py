@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from schemas.condition import Condition
 from schemas.config import CONFIG_BYTES_MAX, Config, load, parse, warnings_of
 from schemas.duration import Duration, bucket_seconds
 from schemas.errors import ConfigError
@@ -52,6 +55,44 @@ channels:
   oncall: {type: alertmanager, url: "http://alertmanager:9093"}
 """
 
+REFERENCE = Path(__file__).parents[2] / "deploy" / "reference.yaml"
+FUNNEL = """\
+sources: [{name: web, topic: clicks}]
+funnels:
+  - name: shop
+    source: web
+    conversion_window: 30m
+    windows: [5m]
+    order: ordered
+    dimensions:
+      country: properties.country
+      device: {field: properties.device}
+      both: {combine: [country, device]}
+    stages:
+      - name: view
+        event: view
+        where: {properties.plan: pro}
+      - name: cart
+        event: [add, quick_add]
+        where:
+          properties.country: [de, fr]
+          properties.amount:
+            ">": 100
+            "<": 500
+          properties.coupon: {exists: false}
+          properties.page: {matches: "^/shop"}
+      - {name: pay, event: pay}
+    exclude:
+      - event: leave
+        from: view
+        to: pay
+      - event: [clear, sign_out]
+        where: {properties.all: true}
+        from: cart
+        to: pay
+    baseline: {half_life: 3d, by: hour_of_week, min_entries: 50}
+"""
+
 
 def problems(text: str) -> list[str]:
     """What the text is refused with, a line a problem."""
@@ -60,9 +101,9 @@ def problems(text: str) -> list[str]:
     return str(refused.value).splitlines()
 
 
-def with_change(old: str, new: str) -> str:
-    assert EXAMPLE.count(old) == 1
-    return EXAMPLE.replace(old, new)
+def with_change(old: str, new: str, of: str = EXAMPLE) -> str:
+    assert of.count(old) == 1
+    return of.replace(old, new)
 
 
 def test_the_example_is_a_config() -> None:
@@ -83,6 +124,29 @@ def test_the_example_is_a_config() -> None:
     assert purchase.stages[3].value == "properties.amount"
     assert (rule.for_, rule.below, rule.recovery, rule.by, rule.notify) == (120, 0.4, 0.45, ("device",), ("oncall",))
     assert config.channels["oncall"].type == "alertmanager"
+
+
+def test_a_funnel_says_order_conditions_exclusions_combinations_and_baseline() -> None:
+    shop = parse(FUNNEL).funnel("shop")
+    view, cart, pay = shop.stages
+    assert (shop.order, shop.dimensions["both"].combine) == ("ordered", ("country", "device"))
+    assert view.where == {"properties.plan": Condition(equals="pro")}
+    assert cart.where == {
+        "properties.country": Condition(in_=("de", "fr")),
+        "properties.amount": Condition(above=100, below=500),
+        "properties.coupon": Condition(exists=False),
+        "properties.page": Condition(matches="^/shop"),
+    }
+    assert pay.where == {}
+    assert [(e.event, e.from_, e.to) for e in shop.exclude] == [(("leave",), "view", "pay"), (("clear", "sign_out"), "cart", "pay")]
+    assert shop.exclude[1].where == {"properties.all": Condition(equals=True)}
+    assert (str(shop.baseline.half_life), shop.baseline.by, shop.baseline.min_entries) == ("3d", "hour_of_week", 50)
+
+
+def test_a_funnel_that_says_none_of_it_is_ordered_and_has_no_conditions() -> None:
+    purchase = parse(EXAMPLE).funnels[0]
+    assert (purchase.order, purchase.exclude, [stage.where for stage in purchase.stages]) == ("ordered", (), [{}] * 4)
+    assert (str(purchase.baseline.half_life), purchase.baseline.by, purchase.baseline.min_entries) == ("7d", "all", 200)
 
 
 def test_a_file_is_read_as_its_text(tmp_path: Path) -> None:
@@ -147,13 +211,83 @@ REFUSED = [
     ("type: alertmanager", "type: pager", "channels.oncall"),
     ('url: "http', 'adress: "http', "unknown key 'adress'"),
     ("severity: page", "severity: page\n    severity: mail", "key 'severity' is there twice; keep one of them"),
+    ("event: product_view}", "event: 404}", "stages[0].event[0]: input should be a valid string (given: 404); write a text, in quotes"),
+    ("windows: [1m, 5m, 1h, 24h]", "windows: 5m", "windows: input should be a valid list (given: '5m'); write a list, as in [a, b]"),
+    ("by: [device]", "by: device", "alerts[0].by: input should be a valid list (given: 'device'); write a list, as in [a, b]"),
+    ("for: 2m", "for_: 2m", "alerts[0]: unknown key 'for_'; did you mean 'for'?"),
+]
+BOTH = "both: {combine: [country, device]}"
+TWO = "both.combine: a combination is of two different dimensions; write combine: [DIMENSION, DIMENSION]"
+EITHER = "both: a dimension is either a `field` or `combine: [DIMENSION, DIMENSION]`; write one of them"
+WRONG_FUNNEL = [
+    ("order: ordered", "order: loose", "order: input should be 'ordered', 'any' or 'strict' (given: 'loose')"),
+    (BOTH, "both: {combine: [country, devcie]}", "both.combine[1]: funnel 'shop' has no dimension 'devcie'; did you mean 'device'?"),
+    (
+        BOTH,
+        BOTH + "\n      all: {combine: [both, country]}",
+        "all.combine[0]: 'both' is itself a combination; combine dimensions that have",
+    ),
+    (BOTH, "both: {combine: [both, country]}", "both.combine[0]: 'both' is itself a combination; combine dimensions that have a `field`"),
+    (BOTH, "both: {combine: [country, country]}", TWO),
+    (BOTH, "both: {combine: [country]}", TWO),
+    (BOTH, "both: {combine: [country, device, both]}", TWO),
+    (BOTH, "both: {combine: country}", TWO),
+    (BOTH, "both: {field: properties.a, combine: [country, device]}", EITHER),
+    (BOTH, "both: {max_values: 10}", EITHER),
+    (BOTH, 'both: {field: ""}', EITHER),
+    (BOTH, "both: {combined: [country, device]}", "both: unknown key 'combined'; did you mean 'combine'?"),
+    (BOTH, "both: a b", "both.field: not a path; write words with dots between them, as in properties.channel (given: 'a b')"),
+    (BOTH, "both: 5", "both: input should be a valid dictionary (given: 5); write KEY: VALUE pairs"),
+    (BOTH, "bo/th: properties.a", "dimensions.bo/th: not a name; write letters, digits, _ - . : or spaces, 64 at most (given: 'bo/th')"),
+    ("{field: properties.device}", "{field: device}", "dimensions.device: 'device' is no event property; write properties.device"),
+    ("properties.all: true", "all: true", "exclude[1].where.all: 'all' is no event property; write properties.all"),
+    ("properties.all: true", "properties.all: on", "exclude[1].where.properties.all.equals: on is read as true; write true"),
+    ("from: cart", "from: crat", "exclude[1].from: funnel 'shop' has no stage 'crat'; did you mean 'cart'?"),
+    (
+        "from: cart\n        to: pay",
+        "from: cart\n        to: pays",
+        "exclude[1].to: funnel 'shop' has no stage 'pays'; did you mean 'pay'?",
+    ),
+    (
+        "from: cart\n",
+        "from: pay\n",
+        "exclude[1].from: `from` does not come before `to`; name them in the order of the stages: view, cart, pay",
+    ),
+    (
+        "from: cart\n        to: pay",
+        "from: pay\n        to: view",
+        "exclude[1].from: `from` does not come before `to`; name them in the order",
+    ),
+    (
+        "event: leave\n        from: view",
+        "event: leave\n        after: view",
+        "exclude[0]: unknown key 'after'; there are: event, from, to, where",
+    ),
+    ("event: leave\n        from: view", "event: leave\n        from_: view", "exclude[0]: unknown key 'from_'; did you mean 'from'?"),
+    ("event: leave\n        from: view", "event: leave", "exclude[0]: 'from' is missing; add it"),
+    ("event: leave", "event: []", "exclude[0].event: list should have at least 1 item, not 0"),
+    ("event: leave", 'event: ["", leave]', "exclude[0].event: an event name cannot be empty"),
+    ("half_life: 3d", "half_life: 3 days", "baseline.half_life: '3 days' is no duration; write a whole number and s, m, h or d"),
+    ("min_entries: 50", "min_entries: 0", "baseline.min_entries: input should be greater than or equal to 1 (given: 0)"),
+    ("by: hour_of_week", "by: day", "baseline.by: input should be 'all' or 'hour_of_week' (given: 'day')"),
+    ('">": 100\n', ">: 100\n", 'is not YAML: expected chomping or indentation indicators, but found \':\'; write ">" and ">=" in quotes'),
+    (
+        'amount:\n            ">": 100\n',
+        'amount:\n            ">": 600\n',
+        "stages[1].where.properties.amount: no value meets all of this; leave out what contradicts the rest",
+    ),
+    ('">": 100\n', "'>': no\n", "stages[1].where.properties.amount.>: false is no number; write a number"),
+]
+MISTAKES = [
+    *((EXAMPLE, old, new, said) for old, new, said in REFUSED),
+    *((FUNNEL, old, new, said) for old, new, said in WRONG_FUNNEL),
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "said"), REFUSED, ids=[said for _, _, said in REFUSED])
-def test_a_mistake_is_refused_with_file_line_and_remedy(old: str, new: str, said: str) -> None:
-    text = with_change(old, new)
-    changed_on = EXAMPLE[: EXAMPLE.index(old)].count("\n") + 1
+@pytest.mark.parametrize(("of", "old", "new", "said"), MISTAKES, ids=[said for *_, said in MISTAKES])
+def test_a_mistake_is_refused_with_file_line_and_remedy(of: str, old: str, new: str, said: str) -> None:
+    text = with_change(old, new, of)
+    changed_on = of[: of.index(old)].count("\n") + 1
     found = [line for line in problems(text) if said in line]
     assert len(found) == 1
     assert found[0].startswith(tuple(f"shop.yaml:{changed_on + n}: " for n in range(new.count("\n") + 1)))
@@ -173,9 +307,17 @@ def test_two_sources_cannot_read_one_topic() -> None:
     ]
 
 
+def test_an_exclusion_is_refused_where_no_stage_comes_before_another() -> None:
+    assert problems(with_change("order: ordered", "order: any", FUNNEL)) == [
+        "shop.yaml:26: funnels[0].exclude: with `order: any` no stage comes before another; leave `exclude` out, or write order: ordered"
+    ]
+
+
 def test_every_mistake_is_told_at_once() -> None:
     text = with_change("stage: pay ", "stage: pya ").replace("source: web", "source: wbe").replace("[oncall]", "[oncal]")
     assert [line.split(" ")[0] for line in problems(text)] == ["shop.yaml:12:", "shop.yaml:24:", "shop.yaml:33:"]
+    several = FUNNEL.replace("from: cart", "from: crat").replace("to: pay", "to: paid").replace("plan: pro", "plan: off")
+    assert [line.split(" ")[0] for line in problems(several)] == [f"shop.yaml:{n}:" for n in (29, 32, 33, 15)]
 
 
 @pytest.mark.parametrize(
@@ -189,8 +331,8 @@ def test_every_mistake_is_told_at_once() -> None:
         ("sources: \x01", "is not YAML"),
         ("sources: *nowhere", "is an alias; a config has none"),
         ("sources: !!python/object/apply:os.system [id]", "is not YAML: could not determine a constructor"),
-        ("sources: " + "[" * 60 + "]" * 60, "is nested too deeply; a config needs six levels"),
-        ("sources: " + "[" * 20_000 + "]" * 20_000, "is not YAML"),
+        ("sources: " + "[" * 60 + "]" * 60, "shop.yaml:1: is nested too deeply; a config needs eight levels"),
+        ("sources:\n " + "[" * 20_000 + "]" * 20_000, "shop.yaml:2: is nested too deeply; a config needs eight levels"),
         ("sources: &a [*a]", "is an alias; a config has none"),
         ("sources: 1\nsources: 2", "shop.yaml:2: key 'sources' is there twice; keep one of them"),
         ("1: 2", "keys should be strings"),
@@ -226,7 +368,155 @@ def test_a_rule_that_notifies_nobody_is_warned_of() -> None:
     assert warnings_of(parse(text)) == ["alert 'CheckoutToPayLow' notifies nobody; name a channel in `notify`"]
 
 
+def test_an_excluded_event_that_reaches_a_stage_on_the_way_is_warned_of() -> None:
+    (warning,) = warnings_of(parse(with_change("event: leave", "event: [leave, quick_add]", FUNNEL)))
+    assert warning == (
+        "funnel 'shop': 'quick_add' is excluded from 'view' to 'pay', and is an event of 'cart' between them: "
+        "a chain that it takes there goes on; exclude another event, or add a `where`"
+    )
+
+
+A, B = {"properties.a": 1}, {"properties.b": 1}
+
+
+@pytest.mark.parametrize(
+    ("stage", "exclusion", "warned"),
+    [
+        ({}, {}, True),
+        ({}, A, True),  # whatever is excluded reaches the stage
+        (A, {}, True),  # whatever reaches the stage is excluded
+        (A, A, True),
+        (A, A | B, True),
+        (A | B, A, True),
+        (A, B, False),
+        (A, {"properties.a": 2}, False),
+    ],
+)
+def test_an_exclusion_with_other_conditions_than_the_stage_is_not_warned_of(stage: Any, exclusion: Any, warned: bool) -> None:
+    document = yaml.safe_load(FUNNEL)
+    funnel = document["funnels"][0]
+    funnel["stages"][1]["where"] = stage
+    funnel["exclude"] = [{"event": "add", "from": "view", "to": "pay", "where": exclusion}]
+    assert bool(warnings_of(Config.model_validate(document))) == warned
+
+
+@pytest.mark.parametrize("event", ["view", "pay", "leave"])
+def test_an_exclusion_of_a_stage_at_either_end_is_not_warned_of(event: str) -> None:
+    """It begins the chain anew, or ends it where it arrives."""
+    assert warnings_of(parse(with_change("event: leave", f"event: {event}", FUNNEL))) == []
+
+
+@pytest.mark.parametrize("order", ["ordered", "any", "strict"])
+def test_stages_that_match_the_same_are_not_warned_of(order: str) -> None:
+    """Each is reached by an event of its own, or in any order by one: none is out of reach."""
+    document = yaml.safe_load(EXAMPLE)
+    del document["alerts"]
+    document["funnels"][0] |= {"order": order, "stages": [{"name": name, "event": "order"} for name in ("first", "second")]}
+    assert warnings_of(parse(yaml.safe_dump(document))) == []
+
+
+def test_a_conversion_window_longer_than_any_window_is_not_warned_of() -> None:
+    assert warnings_of(parse(with_change("conversion_window: 30m", "conversion_window: 60d", FUNNEL))) == []
+
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+
+
+def fits(value: Any, schema: dict[str, Any], defs: dict[str, Any]) -> bool:
+    """Whether a value is what a JSON Schema says, of the keywords that ours has."""
+    if "$ref" in schema:
+        return fits(value, defs[schema["$ref"].removeprefix("#/$defs/")], defs)
+    ways = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+    return (
+        (not ways or any(fits(value, way, defs) for way in ways))
+        and ("type" not in schema or type(value) in TYPES[schema["type"]])
+        and value in schema.get("enum", [value])
+        and value == schema.get("const", value)
+        and (not isinstance(value, str) or re.search(schema.get("pattern", ""), value) is not None)
+        and (not isinstance(value, list) or _items_fit(value, schema, defs))
+        and (not isinstance(value, dict) or _keys_fit(value, schema, defs))
+    )
+
+
+def _items_fit(items: list[Any], schema: dict[str, Any], defs: dict[str, Any]) -> bool:
+    within = schema.get("minItems", 0) <= len(items) <= schema.get("maxItems", len(items))
+    return within and all(fits(item, schema.get("items", {}), defs) for item in items)
+
+
+def _keys_fit(keys: dict[str, Any], schema: dict[str, Any], defs: dict[str, Any]) -> bool:
+    known = schema.get("properties", {})
+    for key, value in keys.items():
+        asked = [known[key]] if key in known else [s for p, s in schema.get("patternProperties", {}).items() if re.search(p, key)]
+        rest = schema.get("additionalProperties", True)
+        if not all(fits(value, one, defs) for one in asked) or (not asked and rest is False):
+            return False
+    return set(schema.get("required", ())) <= set(keys) and len(keys) <= schema.get("maxProperties", len(keys))
+
+
+def fits_the_schema(text: str) -> bool:
+    schema = json.loads(json.dumps(Config.model_json_schema()))
+    return fits(yaml.safe_load(text), schema, schema["$defs"])
+
+
+@pytest.mark.parametrize("text", [EXAMPLE, FUNNEL, REFERENCE.read_text("utf-8")], ids=["example", "funnel", "reference"])
+def test_a_config_fits_the_schema_in_its_short_forms(text: str) -> None:
+    assert fits_the_schema(text)
+
+
+@pytest.mark.parametrize(
+    "written", ["pro", "1", "1.5", "true", "[de, 1, false]", "{equals: pro}", "{in: [1]}", '{">": 1, "<=": 2.5}', "{exists: false}"]
+)
+def test_the_schema_knows_every_form_of_a_condition(written: str) -> None:
+    assert fits_the_schema(with_change("plan: pro", f"plan: {written}", FUNNEL))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("plan: pro", "plan: ~"),
+        ("plan: pro", "plan: [~]"),
+        ("plan: pro", "plan: []"),
+        ("plan: pro", "plan: [[pro]]"),
+        ("plan: pro", "plan: {gt: 1}"),
+        ("plan: pro", 'plan: {">": many}'),
+        ("plan: pro", "plan: {exists: maybe}"),
+        ("event: view", "event: []"),
+        ("event: view", "event: 1"),
+        ("country: properties.country", "country: 5"),
+        ("country: properties.country", "country: a b"),
+        ("combine: [country, device]", "combine: [country]"),
+        ("combine: [country, device]", "combine: country"),
+        ("order: ordered", "order: loose"),
+        ("from: cart", "form: cart"),
+        ("      both:", "".join(f"      d{n}: properties.d{n}\n" for n in range(6)) + "      both:"),
+        ("half_life: 3d", "half_life: 3 days"),
+    ],
+)
+def test_the_schema_refuses_what_the_config_refuses(old: str, new: str) -> None:
+    text = with_change(old, new, FUNNEL)
+    assert problems(text)
+    assert not fits_the_schema(text)
+
+
 Change = Callable[[dict[str, Any]], Any]
+
+
+def asked(number: int, where: Any) -> Change:
+    """A stage with conditions."""
+    return lambda f: f["stages"][number].update(where=where)
+
+
+def excluded(*exclusions: dict[str, Any]) -> Change:
+    return lambda f: f.update(exclude=[{"event": "x", "from": "view", "to": "pay"} | exclusion for exclusion in exclusions])
+
 
 COUNTED: dict[str, Change] = {
     "its name": lambda f: f.update(name="order"),
@@ -242,6 +532,10 @@ COUNTED: dict[str, Change] = {
     "a dimension's name": lambda f: f["dimensions"].update(kanal=f["dimensions"].pop("channel")),
     "a dimension's field": lambda f: f["dimensions"].update(channel="properties.medium"),
     "the values allowed": lambda f: f["dimensions"]["device"]["allow"].append("tv"),
+    "the order": lambda f: f.update(order="strict"),
+    "a condition": asked(0, {"properties.plan": "pro"}),
+    "an exclusion": excluded({}),
+    "a combination": lambda f: f["dimensions"].update(both={"combine": ["channel", "device"]}),
     "how many values": lambda f: f["dimensions"].update(channel={"field": "properties.channel", "max_values": 7}),
 }
 SHOWN: dict[str, Change] = {
@@ -253,6 +547,32 @@ SHOWN: dict[str, Change] = {
     "how a duration is written": lambda f: f.update(conversion_window="1800s"),
     "the order of allowed values": lambda f: f["dimensions"]["device"]["allow"].reverse(),
     "one event as a list": lambda f: f["stages"][0].update(event=["product_view"]),
+    "the baseline": lambda f: f.update(baseline={"half_life": "1d", "by": "hour_of_week", "min_entries": 5}),
+    "no conditions": asked(0, {}),
+    "no exclusions": excluded(),
+}
+# What counts the same, and what does not, once there are conditions and exclusions.
+ALIKE: dict[str, tuple[Change, Change]] = {
+    "a value and a list of it": (asked(0, {"properties.a": "x"}), asked(0, {"properties.a": ["x"]})),
+    "a value and `equals`": (asked(0, {"properties.a": 1}), asked(0, {"properties.a": {"equals": 1}})),
+    "a number and its text": (asked(0, {"properties.a": [1, 2]}), asked(0, {"properties.a": ["1", 2.0]})),
+    "the order of values": (asked(0, {"properties.a": ["x", "y"]}), asked(0, {"properties.a": ["y", "x", "y"]})),
+    "the order of conditions": (
+        asked(0, {"properties.a": 1, "properties.b": {">": 1, "<": 3}}),
+        asked(0, {"properties.b": {"<": 3, ">": 1.0}, "properties.a": 1}),
+    ),
+    "the order of exclusions": (excluded({}, {"event": ["y", "z"]}), excluded({"event": ["z", "y"]}, {})),
+}
+OTHER: dict[str, tuple[Change, Change]] = {
+    "a condition's stage": (asked(0, {"properties.a": 1}), asked(1, {"properties.a": 1})),
+    "a condition's property": (asked(0, {"properties.a": 1}), asked(0, {"properties.b": 1})),
+    "a condition's value": (asked(0, {"properties.a": "x"}), asked(0, {"properties.a": "y"})),
+    "a condition's operator": (asked(0, {"properties.a": {">": 1}}), asked(0, {"properties.a": {">=": 1}})),
+    "that it exists": (asked(0, {"properties.a": {"exists": True}}), asked(0, {"properties.a": {"exists": False}})),
+    "the event of an exclusion": (excluded({}), excluded({"event": "y"})),
+    "where an exclusion begins": (excluded({}), excluded({"from": "cart"})),
+    "where an exclusion ends": (excluded({}), excluded({"to": "checkout"})),
+    "a condition of an exclusion": (excluded({}), excluded({"where": {"properties.a": 1}})),
 }
 
 
@@ -274,9 +594,22 @@ def test_the_definition_does_not_change_with_how_it_is_shown(what: str) -> None:
     assert definition_after(SHOWN[what]) == definition_after(lambda _: None)
 
 
+@pytest.mark.parametrize("what", ALIKE)
+def test_the_definition_does_not_change_with_how_a_condition_is_written(what: str) -> None:
+    one, other = ALIKE[what]
+    assert definition_after(one) == definition_after(other)
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_the_definition_changes_with_what_a_condition_asks(what: str) -> None:
+    one, other = OTHER[what]
+    assert definition_after(one) != definition_after(other)
+
+
 def test_a_definition_is_the_same_in_every_process() -> None:
     """It is part of the keys in Redis: another value here means that every deployed count begins anew."""
-    assert parse(EXAMPLE).funnels[0].definition == 1438537553
+    assert parse(EXAMPLE).funnels[0].definition == 1697693344
+    assert parse(FUNNEL).funnels[0].definition == 1008193853
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("10s", 10), ("5m", 300), ("1h", 3600), ("7d", 604_800), ("0s", 0)])

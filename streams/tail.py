@@ -1,0 +1,239 @@
+"""[pure] One entity's way through the funnels: events in, counts out, whatever order they arrive in.
+
+A state rests packed (one object an entity: millions of small ones scatter the memory that every
+other step then works in). Unpacked it is eight things:
+
+    newest   the greatest event time that was looked at; more than the allowed lateness before it is late
+    blocks   definition -> cells of the funnel (see `chains`)
+    tail     the newest events in their total order, packed one behind the other
+    count    how many these are
+    oldest   time of the first of them
+    before   the packed blocks as they were before the tail
+    layout   of the plan whose matches the tail names
+    floor    time of the last event that left the tail before its time; what is not newer is late; or -1
+
+An event newer than all before it is folded into the blocks and put behind the tail: the fast path. Any
+other one takes its place within the tail; what the tail had counted is counted backwards from
+`before`, and what the new tail counts is counted forwards: their sum is the difference.
+
+The tail reaches back twice the allowed lateness, for an event as old as the lateness allows may be
+a duplicate of one that is as much older again. It holds TAIL_MAX events at most; what then would have
+to stand before its first one is late, and counted so ("late:tail_full").
+Stored events whose layout is not today's cannot be folded again: they stay to tell duplicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streams.chains import Ages, Blocks, Counts, Fold, Reaches, walk
+from streams.matching import LOWEST, NUMBER, SEALED, Key, Step
+from streams.plan import Plan
+
+TAIL_MAX = 256  # events an entity; when one more comes, the oldest quarter leaves
+TAIL_KEPT = TAIL_MAX * 3 // 4
+LAZY = 16  # events in the tail beyond which those past use are taken out
+
+Identity = str | bytes
+State = tuple[int, msgspec.Raw, bytes, int, int, msgspec.Raw, int, int]  # as unpacked; blocks stay packed until they are needed
+Folded = tuple[int, Blocks, bytes, int, int, msgspec.Raw, int, int]  # as it is packed again
+Reached = dict[str, Reaches]  # by entity
+
+pack: Any = msgspec.msgpack.Encoder().encode
+unpack: Any = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw, bytes, int, int, msgspec.Raw, int, int]).decode
+unpack_blocks: Any = msgspec.msgpack.Decoder(dict[int, list[Any]]).decode
+NO_BLOCKS = msgspec.Raw(pack({}))
+NEW: State = (-1, NO_BLOCKS, b"", 0, -1, NO_BLOCKS, 0, -1)
+
+
+class Entry(NamedTuple):
+    """An event in the tail: what is needed to take it through the funnels again."""
+
+    time: int
+    identity: Identity
+    key: Key
+    values: str  # that it brings
+    amounts: dict[int, int] | None  # stage -> millionths
+
+
+unpack_entries: Any = msgspec.msgpack.Decoder(list[list[Any]]).decode
+
+
+def _told(entry: Entry) -> tuple[Any, ...]:
+    """What is the same of an event and its exact copy."""
+    return (*entry[:-1], *sorted((entry.amounts or {}).items()))
+
+
+def _entries(state: State | Folded) -> list[Entry]:
+    _, _, tail, count, *_ = state
+    return [Entry(*found) for found in unpack_entries(b"\xdd" + count.to_bytes(4, "big") + tail)]  # as one msgpack array
+
+
+def _state(newest: int, blocks: Blocks, entries: list[Entry], before: msgspec.Raw, layout: int, floor: int) -> Folded:
+    oldest = entries[0].time if entries else -1
+    return newest, blocks, b"".join(map(pack, entries)), len(entries), oldest, before, layout, floor
+
+
+def packed_blocks(blocks: Blocks) -> msgspec.Raw:
+    return msgspec.Raw(pack(blocks))
+
+
+def shortened(plan: Plan, state: Folded) -> Folded:
+    """The state with a tail without what is past use, or too much."""
+    newest, blocks, _, _, _, before, layout, floor = state
+    entries, lateness = _entries(state), plan.lateness_us
+    applied = _applied(plan, entries)
+    horizon = newest - 2 * lateness
+    cut = next((n for n, entry in enumerate(entries) if entry.time >= horizon), len(entries))
+    if len(entries) - cut > TAIL_MAX:
+        cut = len(entries) - TAIL_KEPT
+        while cut < len(entries) and entries[cut].time == entries[cut - 1].time:  # simultaneous events stay together
+            cut += 1
+        if entries[cut - 1].time >= newest - lateness:
+            floor = entries[cut - 1].time
+    earlier = unpack_blocks(before)
+    replay(plan, entries[:cut], applied[:cut], earlier, {}, {}, 1)
+    gone = {entry.identity for entry in entries[:cut]}
+    # A duplicate stays one for good when what it repeats can change no more; nobody would know it for one later.
+    kept = [e for e, ok in zip(entries[cut:], applied[cut:]) if ok or (e.time >= newest - lateness and e.identity not in gone)]
+    return _state(newest, blocks, kept, packed_blocks(earlier), layout, floor)
+
+
+def replay(plan: Plan, entries: list[Entry], applied: list[bool], blocks: Blocks, counts: Counts, ages: Ages, sign: int) -> Reaches:
+    """Take stored events, without duplicates, through every funnel in its own total order; their reaches."""
+    by_funnel: dict[int, list[tuple[tuple[Any, ...], int, Step]]] = {}
+    for place, (entry, ok) in enumerate(zip(entries, applied)):
+        if ok:
+            for step in plan.matcher.by_key(entry.key).steps:
+                by_funnel.setdefault(step[NUMBER], []).append((_order(entry, step[LOWEST]), place, step))
+    reached: Reaches = {}
+    times, values = [entry.time for entry in entries], [entry.values for entry in entries]
+    amounts = {place: entry.amounts for place, entry in enumerate(entries) if entry.amounts}
+    for found in by_funnel.values():
+        found.sort(key=lambda item: item[0])
+        steps: list[tuple[Step, ...]] = [()] * len(entries)
+        for _, place, step in found:
+            steps[place] = (step,)
+        walk(blocks, [place for _, place, _ in found], times, steps, values, amounts, counts, ages, sign, reached)
+    return reached
+
+
+def _order(entry: Entry, lowest: int) -> tuple[Any, ...]:
+    """What the total order compares: time, lowest stage matched, event_id, bytes.
+
+    Two events with one event_id and one time differ, if at all, in what they match and bring.
+    """
+    identity = entry.identity
+    own, raw = (identity, b"") if isinstance(identity, str) else ("", identity)
+    key = entry.key if isinstance(entry.key, bytes) else entry.key.to_bytes(4, "big", signed=True)
+    return entry.time, lowest, own, raw, key, entry.values, sorted((entry.amounts or {}).items())
+
+
+def _applied(plan: Plan, entries: list[Entry]) -> list[bool]:
+    """Which events of a tail are no duplicates: none applied before them has their identity."""
+    by_key = plan.matcher.by_key
+    newest: dict[Identity, int] = {}
+    applied = [False] * len(entries)
+    for place in sorted(range(len(entries)), key=lambda n: _order(entries[n], by_key(entries[n].key).lowest)):
+        entry = entries[place]
+        last = newest.get(entry.identity)
+        if last is None or last < entry.time - plan.lateness_us:
+            newest[entry.identity] = entry.time
+            applied[place] = True
+    return applied
+
+
+class Entity:
+    """One entity's turn off the fast path: late events, simultaneous ones, duplicates, other layouts."""
+
+    def __init__(self, plan: Plan, name: str, state: State, out: Fold, trace: Reached | None) -> None:
+        self._plan = plan
+        self._name = name
+        self._newest, known, tail, _, _, self._before, layout, self._floor = state
+        self._blocks: Blocks = unpack_blocks(known)
+        self._entries = _entries(state)
+        if tail and layout != plan.layout:
+            self._seal()
+        self._out = out
+        self._trace = trace
+
+    def _seal(self) -> None:
+        """Take what is folded for granted: the events were matched by definitions that are not today's."""
+        self._entries = [entry._replace(key=SEALED, values="", amounts=None) for entry in self._entries]
+        self._before = packed_blocks(self._blocks)
+        self._floor = self._newest
+
+    def take(self, arriving: list[Entry]) -> Folded:
+        """Take events in their order of arrival; the state after them."""
+        horizon = 2 * self._plan.lateness_us
+        if self._newest < min(entry.time for entry in arriving) - horizon:
+            self._entries, self._before, self._floor = [], packed_blocks(self._blocks), -1
+        for run in self._runs(arriving):
+            self._place(run)
+        state = self._state()
+        if len(self._entries) > TAIL_MAX or (len(self._entries) > LAZY and self._entries[0].time < self._newest - horizon):
+            return shortened(self._plan, state)
+        return state
+
+    def _state(self) -> Folded:
+        return _state(self._newest, self._blocks, self._entries, self._before, self._plan.layout, self._floor)
+
+    def _runs(self, arriving: list[Entry]) -> Iterator[list[Entry]]:
+        """The events that are neither late nor exact copies, in runs that a tail may hold."""
+        run: list[Entry] = []
+        known = {_told(entry) for entry in self._entries}
+        for entry in arriving:
+            if entry.time < self._newest - self._plan.lateness_us:
+                self._out.late += 1
+            elif entry.time <= self._floor:
+                self._out.crowded_out += 1
+            elif (told := _told(entry)) in known:
+                self._out.duplicate += 1
+            else:
+                known.add(told)
+                self._newest = max(self._newest, entry.time)
+                run.append(entry)
+                if len(self._entries) + len(run) > TAIL_MAX:
+                    yield run
+                    run = []
+                    self._shorten()
+                    known = {_told(entry) for entry in self._entries}
+        if run:
+            yield run
+
+    def _shorten(self) -> None:
+        state = shortened(self._plan, self._state())
+        self._entries, self._before, self._floor = _entries(state), state[5], state[7]
+
+    def _place(self, run: list[Entry]) -> None:
+        """Put events into the tail, and count the difference."""
+        old, out, plan = self._entries, self._out, self._plan
+        old_applied = _applied(plan, old)
+        entries = sorted([*old, *run], key=lambda entry: _order(entry, plan.matcher.by_key(entry.key).lowest))
+        applied = _applied(plan, entries)
+        if not old or min(entry.time for entry in run) > old[-1].time:  # all behind the tail: it stands
+            fresh = entries[len(old) :], applied[len(old) :]
+        else:
+            backwards = replay(plan, old, old_applied, unpack_blocks(self._before), out.counts, out.ages, -1)
+            self._take_back(backwards)
+            self._blocks = unpack_blocks(self._before)
+            fresh = entries, applied
+        self._add(replay(plan, *fresh, self._blocks, out.counts, out.ages, 1))
+        more = sum(applied) - sum(old_applied)
+        out.applied += more
+        out.duplicate += len(run) - more
+        self._entries = entries
+
+    def _take_back(self, reached: Reaches) -> None:
+        if self._trace is not None:
+            for number, mine in reached.items():
+                kept = self._trace.get(self._name, {}).get(number, [])
+                del kept[len(kept) - len(mine) :]
+
+    def _add(self, reached: Reaches) -> None:
+        if self._trace is not None:
+            for number, mine in reached.items():
+                self._trace.setdefault(self._name, {}).setdefault(number, []).extend(mine)

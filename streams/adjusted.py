@@ -32,7 +32,7 @@ from schemas.duration import MICROS
 from streams.baseline import HOUR_US, Baseline, NoBaseline, hour_of_week
 from streams.retention import HOUR_SECONDS, LONGEST_SECONDS
 
-GRAIN = 8  # buckets are weighed together up to an eighth of their age: the sum is within 0.1% of that over single buckets
+GRAIN = 32  # buckets are weighed together up to a 32nd of their age
 LEAST_WORTH = 1e-6  # of an entry; less is the rounding of nothing
 PRIOR_CONVERSIONS = 10  # a projection starts from the baseline as if it had seen so many conversions at it
 NEWTON_STEPS = 200

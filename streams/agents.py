@@ -27,6 +27,7 @@ from streams.values import Registry
 
 Micros = Callable[[], int]
 LANE_CHUNKS = 2
+SWEEP_STATES = 1000  # looked through at once, between chunks
 
 
 def now_us() -> int:
@@ -65,10 +66,13 @@ class Agent:
         opened: Any = None
         try:
             while self._custodian.holds(partition):  # a cancel that meets a finishing Redis call can be lost
-                if opened is not None and (chunks.empty() or self._is_full(partition)):
+                if opened is not None and (chunks.empty() or self._wants_a_pause(partition)):
                     await self._close(partition, opened)
                     opened = None
-                    await self._make_room(partition)
+                if opened is None:
+                    await self._tidy(partition)
+                    if chunks.empty() and self._wants_a_pause(partition):
+                        continue
                 chunk = await chunks.get()
                 if chunk.start != partition.next:
                     raise RuntimeError(f"chunk starts at {chunk.start}, {partition.next} was due")
@@ -89,12 +93,12 @@ class Agent:
         """Do the rest, up to the queued write."""
         raise NotImplementedError
 
-    def _is_full(self, partition: Partition) -> bool:
-        """Whether the partition holds more in memory than it may."""
+    def _wants_a_pause(self, partition: Partition) -> bool:
+        """Whether there is something to do that needs all chunks closed."""
         return False
 
-    async def _make_room(self, partition: Partition) -> None:
-        """Let go of what can be read back; no chunk is open then."""
+    async def _tidy(self, partition: Partition) -> None:
+        """Do some of it; no chunk is open then."""
 
     async def _set_aside(self, letters: list[Outgoing]) -> None:
         await self._producer.send_all(letters)
@@ -133,7 +137,7 @@ class CountingAgent(Agent):
         records: Sequence[Any] = chunk.records
         upstream: Mapping[int, int] = {}
         if self._rekeyed:
-            records, upstream = _not_seen(records, partition.upstream)
+            records, upstream = not_seen(records, partition.upstream)
             partition.upstream.update(upstream)
         pending = work.decode(chunk.start, chunk.next, [r.value for r in records], [r.key for r in records], self._clock(), upstream)
         lookup = asyncio.create_task(self._look_up(partition.shard, pending)) if pending.missing or pending.unknown else None
@@ -157,13 +161,30 @@ class CountingAgent(Agent):
         letters = dead_letters(self._source, opened.chunk.tp, opened.records, counted.rejected)
         await self._custodian.submit(partition, counted.write, self._set_aside(letters) if letters else None)
 
+    def _wants_a_pause(self, partition: Partition) -> bool:
+        work: ShardCount = partition.work
+        return self._is_full(partition) or work.sweep.is_due(work.watermark_us)
+
     def _is_full(self, partition: Partition) -> bool:
+        """Whether the partition holds more in memory than it may."""
         return len(partition.work.states) > self._states_max // max(1, len(self._custodian.partitions()))
 
-    async def _make_room(self, partition: Partition) -> None:
+    async def _tidy(self, partition: Partition) -> None:
+        work: ShardCount = partition.work
         if self._is_full(partition):
             await self._custodian.written(partition)
-            partition.work.states.clear()  # stored all; read back as they are needed
+            work.states.clear()  # stored all; read back as they are needed
+        if work.sweep.is_due(work.watermark_us):
+            await self._sweep(partition, work)
+
+    async def _sweep(self, partition: Partition, work: ShardCount) -> None:
+        """Look through some of the stored states, and write what may rest or go."""
+        cursor, found = await self._ledger.scan(partition.shard, work.sweep.cursor, SWEEP_STATES)
+        resting, forgotten = work.rest(found)
+        work.sweep.went_on(cursor, work.watermark_us)
+        if resting or forgotten:
+            write = Write(partition.next, partition.next, Deltas(watermark_us=work.watermark_us), resting, forgotten=forgotten)
+            await self._custodian.submit(partition, write)
 
 
 class RekeyingAgent(Agent):
@@ -201,7 +222,7 @@ class RekeyingAgent(Agent):
         return self._source.keyed_topic, entity.encode(), record.value, headers
 
 
-def _not_seen(records: Sequence[Any], highest: Mapping[int, int]) -> tuple[list[Any], dict[int, int]]:
+def not_seen(records: Sequence[Any], highest: Mapping[int, int]) -> tuple[list[Any], dict[int, int]]:
     """The re-keyed records that are newer than the highest counted of their source partition."""
     found, now = [], dict(highest)
     for record in records:

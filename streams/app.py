@@ -11,6 +11,7 @@ import gc
 import logging
 import sys
 import tempfile
+from collections.abc import AsyncIterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from typing import Any
 import faust
 import structlog
 from faust.contrib.asgi import serve_asgi
+from faust.types import TP
 
 from schemas.config import Config, Source, load
 from schemas.errors import UsageError
 from schemas.settings import Settings, load_settings
-from streams.agents import Agent, CountingAgent, RekeyingAgent
+from streams.agents import Agent, CountingAgent, RekeyingAgent, not_seen
+from streams.backfill import Records, backfill, plan_of, read_partition
 from streams.counting import ShardCount
 from streams.custody import Custodian, Watched
 from streams.ledger.contract import Claim
@@ -111,8 +114,25 @@ def _add_source(
     def begin(claim: Claim) -> ShardCount:
         return ShardCount(plan, claim.watermark_us)
 
+    async def count_anew(claim: Claim, tp: TP, definition: int, first: int) -> None:
+        alone = plan_of(config, source, definition)
+        if alone is None:
+            return  # of another worker's config
+
+        async def read_back(begin: int, end: int) -> AsyncIterator[Records]:
+            highest: dict[int, int] = {}
+            async for records in read_partition(settings.kafka.brokers, tp.topic, tp.partition, begin, end):
+                taken = records
+                if not source.entity_key:
+                    taken, upstream = not_seen(records, highest)
+                    highest.update(upstream)
+                yield [r.value for r in taken], [r.key for r in taken]
+
+        await backfill(service.ledger, claim, alone, first, read_back)
+
     counting = CountingAgent(service.ledger, plan, *shared, states_max=settings.worker.states_max)
-    watched[source.keyed_topic] = Watched(source, source.name, begin)
+    definitions = tuple(funnel.definition for funnel in plan.funnels)
+    watched[source.keyed_topic] = Watched(source, source.name, begin, definitions, count_anew)
     _add_agent(app, source.keyed_topic, f"count-{source.name}", counting)
     if not source.entity_key:
         watched[source.topic] = Watched(source, f"{source.name}/intake", lambda claim: None)

@@ -10,9 +10,9 @@ converts in a rush within one wide bin ("they come back next day at nine") has a
 know when in the bin, and says so in `note`.
 
 By hour of week, each of the 168 hours (UTC) has a level of its own, drawn towards the common level as
-far as it has too few entries to tell: Bühlmann and Straub's credibility (Astin Bulletin 5, 1970), where
-an hour's own rate weighs n ÷ (n + k), k being the variance of one entry by that between hours. The
-curve is common to all hours.
+far as it has too few entries to tell: the credibility of Bühlmann and Straub (Mitteilungen der Vereinigung
+schweizerischer Versicherungsmathematiker 70, 1970), by which an hour's own rate weighs n ÷ (n + k), k
+being the variance of one entry by that between hours. The curve is common to all hours.
 """
 
 from __future__ import annotations
@@ -59,35 +59,28 @@ class Curve:
 
     ages_us: tuple[int, ...]  # knots: 0, …, conversion window
     shares: tuple[float, ...]  # 0, …, 1
+    slopes: tuple[float, ...]  # after the knot, per µs; 0 after the last
     areas: tuple[float, ...]  # ∫ share from 0 to the knot, in µs
 
     def share(self, age_us: float) -> float:
         """The share converted by an age."""
         if age_us <= 0:
             return 0.0
-        if age_us >= self.ages_us[-1]:
-            return 1.0
         place = bisect_right(self.ages_us, age_us) - 1
-        return self.shares[place] + self._slope(place) * (age_us - self.ages_us[place])
+        return self.shares[place] + self.slopes[place] * (age_us - self.ages_us[place])
 
     def area(self, age_us: float) -> float:
         """∫ share from 0 to an age."""
         if age_us <= 0:
             return 0.0
-        past = age_us - self.ages_us[-1]
-        if past >= 0:
-            return self.areas[-1] + past
         place = bisect_right(self.ages_us, age_us) - 1
         past = age_us - self.ages_us[place]
-        return self.areas[place] + past * (self.shares[place] + self._slope(place) * past / 2)
+        return self.areas[place] + past * (self.shares[place] + self.slopes[place] * past / 2)
 
     def means(self, moments_us: Sequence[int], at_us: int) -> list[float]:
         """The mean share at T of entries spread evenly between each two neighbours of ascending moments of opening."""
         areas = [self.area(at_us - moment) for moment in moments_us]
         return [(old - young) / (end - start) for (old, young), (start, end) in zip(pairwise(areas), pairwise(moments_us))]
-
-    def _slope(self, place: int) -> float:
-        return (self.shares[place + 1] - self.shares[place]) / (self.ages_us[place + 1] - self.ages_us[place])
 
 
 @dataclass(frozen=True)
@@ -148,7 +141,7 @@ def learn(hours: Mapping[int, Hour], terms: Terms, at_us: int) -> Baseline | NoB
     if converted <= 0:
         return NoBaseline(entries, f"none of {entries:.0f} finished entries converted")
     level = converted / entries
-    curve = _curve(ages, converted, terms.conversion_us)
+    curve = _curve(ages, terms.conversion_us)
     return Baseline(entries, level, curve, _by_hour(finished, level) if terms.by_hour else (), _note(curve))
 
 
@@ -185,20 +178,24 @@ def _rhythm(hours: Sequence[float], start_us: int) -> float:
     return hours[hour_of_week(start_us)] if hours else 1.0
 
 
-def _curve(ages: Mapping[int, float], converted: float, conversion_us: int) -> Curve:
+def _curve(ages: Mapping[int, float], conversion_us: int) -> Curve:
     """Through the ends of the bins that hold conversions; what lies between them is flat."""
     last = age_bin(conversion_us - 1)  # an age of the whole conversion window converts too, and may begin a bin
     knots = {0: 0.0}
-    sofar = 0.0
+    converted = 0.0
     for number in sorted(number for number, count in ages.items() if count > 0):
-        knots.setdefault(bin_start_us(min(number, last)), sofar)
-        sofar += ages[number] / converted
-        knots[min(bin_start_us(min(number, last) + 1), conversion_us)] = sofar
-    knots.setdefault(conversion_us, 1.0)
-    knots[conversion_us] = 1.0
-    places, shares = tuple(knots), tuple(knots.values())
-    pieces = [(b - a) * (low + high) / 2 for (a, b), (low, high) in zip(pairwise(places), pairwise(shares))]
-    return Curve(places, shares, tuple(accumulate(pieces, initial=0.0)))
+        knots.setdefault(bin_start_us(min(number, last)), converted)
+        converted += ages[number]
+        knots[min(bin_start_us(min(number, last) + 1), conversion_us)] = converted
+    knots.setdefault(conversion_us, converted)
+    shares = {age: count / converted for age, count in knots.items()}
+    pieces = [(old - young, low, high) for (young, low), (old, high) in pairwise(shares.items())]
+    return Curve(
+        tuple(shares),
+        tuple(shares.values()),
+        (*((high - low) / width for width, low, high in pieces), 0.0),
+        tuple(accumulate((width * (low + high) / 2 for width, low, high in pieces), initial=0.0)),
+    )
 
 
 def _note(curve: Curve) -> str:

@@ -12,7 +12,7 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,7 +30,10 @@ app = typer.Typer(
 ConfigFile = Annotated[Path, typer.Option("--config", metavar="FILE", help="The config file.")]
 EventsFile = Annotated[Path, typer.Argument(metavar="FILE", help="Events, JSONL or CSV with a header; .gz as it is.")]
 Format = Annotated[str | None, typer.Option("--format", metavar="jsonl|csv", help="The file's format, if its name does not tell.")]
+At = Annotated[str | None, typer.Option("--at", metavar="TIME", help="Ignore later events; ISO 8601, or seconds since the epoch.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+SourceName = Annotated[str | None, typer.Option("--source", help="The source that the file stands for; needed when there are several.")]
+Url = Annotated[str | None, typer.Option("--url", help="The service's address; by default that of FUNNELWATCH_WEB__HOST and __PORT.")]
 
 
 @app.command()
@@ -124,9 +127,9 @@ def send(
 def replay(
     file: EventsFile,
     config: ConfigFile,
-    source: Annotated[str | None, typer.Option(help="The source that the file stands for; needed when there are several.")] = None,
+    source: SourceName = None,
     format_: Format = None,
-    at: Annotated[str | None, typer.Option(metavar="TIME", help="Ignore later events; ISO 8601, or seconds since the epoch.")] = None,
+    at: At = None,
     per_entity: Annotated[bool, typer.Option("--per-entity", help="Print one JSON line per entity and funnel.")] = False,
     json_: Json = False,
 ) -> None:
@@ -163,7 +166,7 @@ def rates(
     window: Annotated[str | None, typer.Option(metavar="5m", help="One of its windows; the first by default.")] = None,
     by: Annotated[str | None, typer.Option(metavar="DIMENSION", help="Split by one of its dimensions.")] = None,
     json_: Json = False,
-    url: Annotated[str | None, typer.Option(help="The service's address; by default that of FUNNELWATCH_WEB__HOST and __PORT.")] = None,
+    url: Url = None,
 ) -> None:
     """Live rates from a running service."""
     from schemas.settings import load_settings
@@ -177,6 +180,67 @@ def rates(
         typer.echo(json.dumps(report, ensure_ascii=False))
     else:
         print_table(tables.RATES_HEADERS, list(tables.rates_rows(report)), tables.rates_title(report))
+
+
+@app.command()
+def explain(
+    entity: Annotated[str, typer.Argument(metavar="ENTITY", help="Its user_id, or anonymous_id.")],
+    file: Annotated[Path | None, typer.Option("--file", metavar="EVENTS", help="Explain from a file of events, without a service.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The config file; with --file.")] = None,
+    source: SourceName = None,
+    format_: Format = None,
+    at: At = None,
+    json_: Json = False,
+    url: Url = None,
+) -> None:
+    """Where an entity stands in each funnel, and why it is not further: from a running service, or from a file."""
+    from streams import tables
+    from streams.console import print_table
+
+    if file is None:
+        if config is not None or source is not None or format_ is not None or at is not None:
+            raise UsageError("--config, --source, --format and --at go with --file; without it a running service is asked")
+        found = _ask_entity(entity, url)
+    elif config is None or url is not None:
+        raise UsageError("with --file give --config, and no --url: the file is counted here")
+    else:
+        found = _count_entity(entity, file, config, source, format_, _time(at))
+    if json_:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for told in found["sources"]:
+        typer.echo(f"{entity}, {tables.explain_title(told)}")
+        for funnel in told["funnels"]:
+            typer.echo(f"\n{tables.explain_heading(funnel)}")
+            print_table(tables.EXPLAIN_HEADERS, list(tables.explain_rows(funnel)))
+        for former in told["former"]:
+            typer.echo(f"\nformer definition {former['definition']}\n{former['why']}")
+
+
+def _ask_entity(entity: str, url: str | None) -> dict[str, Any]:
+    from schemas.settings import load_settings
+    from streams.client import Client, address
+
+    with Client(url or address(load_settings().web)) as client:
+        return client.entity(entity)
+
+
+def _count_entity(entity: str, file: Path, config: Path, source: str | None, form: str | None, at_us: int | None) -> dict[str, Any]:
+    from schemas.config import load
+    from schemas.explanation import EntityExplanation
+    from streams.console import progress_bar
+    from streams.explain import explain as told
+    from streams.explain import unknown
+    from streams.files import EventFile
+    from streams.replay import replay as run
+
+    loaded, events = load(config), EventFile(file, form)
+    with progress_bar(f"replaying {file.name}", events.size) as advance:
+        done = run(loaded, events.records(), source=source, at_us=at_us, progress=lambda _: advance(lambda: events.position))
+    packed = done.states.get(entity)
+    if packed is None:
+        raise UsageError(f"{file}: {unknown(entity, [done.plan.source.name])}")
+    return EntityExplanation(entity=entity, sources=(told(done.plan, packed, done.time_us),)).model_dump(mode="json")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""A running funnelwatch, asked over HTTP: what `rates` prints and what the demo checks."""
+"""A running funnelwatch, asked over HTTP: what `rates` and `explain` print and what the demo checks."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ class Client:
         """A FunnelReport (schemas.report) as JSON."""
         params = {key: value for key, value in (("window", window), ("by", by)) if value is not None}
         found: dict[str, Any] = self._get(f"/api/v1/funnels/{quote(name, safe='')}", params).json()
+        return found
+
+    def entity(self, name: str) -> dict[str, Any]:
+        """An EntityExplanation (schemas.explanation) as JSON."""
+        found: dict[str, Any] = self._get(f"/api/v1/entities/{quote(name, safe='')}").json()
         return found
 
     def alerts(self) -> dict[str, list[dict[str, Any]]]:

@@ -7,13 +7,15 @@ named by `Pending`, and the caller brings it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from schemas.duration import MICROS
 from schemas.event import Batch, Rejected
 from streams.journeys import fold, wanted
 from streams.ledger.contract import Write
 from streams.plan import Plan, Prepared
+from streams.resting import REST_SECONDS, rested
 from streams.tail import Reached
 from streams.tally import tally
 from streams.values import Registry
@@ -55,6 +57,7 @@ class ShardCount:
         self.plan = plan
         self.states: dict[str, bytes] = {}  # packed, as they are stored
         self.watermark_us = watermark_us
+        self.sweep = Sweep(plan.state_seconds)
 
     def decode(
         self,
@@ -118,6 +121,41 @@ class ShardCount:
         self.states.update(result.touched)
         write = Write(pending.start, pending.next, deltas, result.touched, pending.upstream)
         return Counted(write, rejected, pending.records)
+
+    def rest(self, stored: Iterable[tuple[str, bytes]]) -> tuple[dict[str, bytes], list[str]]:
+        """Bring stored states to rest as far as the watermark allows: those that changed, and entities that go."""
+        resting: dict[str, bytes] = {}
+        forgotten = []
+        for entity, packed in stored:
+            now = self.states.get(entity, packed)
+            found = rested(self.plan, now, self.watermark_us)
+            if found is None:
+                self.states.pop(entity, None)
+                forgotten.append(entity)
+            elif found != packed:
+                resting[entity] = found
+                if entity in self.states:
+                    self.states[entity] = found
+        return resting, forgotten
+
+
+class Sweep:
+    """When all stored states are looked through for those that may rest or go: again and again, in event time."""
+
+    def __init__(self, state_seconds: int) -> None:
+        self._every_us = min(86_400, max(REST_SECONDS, state_seconds // 4)) * MICROS
+        self._begun_us = -1
+        self.cursor = 0
+
+    def is_due(self, watermark_us: int) -> bool:
+        """Whether there is something to look through now."""
+        return watermark_us >= 0 and (self.cursor != 0 or self._begun_us < 0 or watermark_us - self._begun_us >= self._every_us)
+
+    def went_on(self, cursor: int, watermark_us: int) -> None:
+        """Some more were looked through; `cursor` as the ledger gave it."""
+        if self.cursor == 0:
+            self._begun_us = watermark_us
+        self.cursor = cursor
 
 
 def _places_to_indexes(batch: Batch, bad: list[Rejected]) -> list[Rejected]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -70,6 +70,12 @@ class Watched:
     source: Source
     shards: str  # "web" or "web/intake"
     begin: Callable[[Claim], Any]
+    definitions: tuple[int, ...] = ()  # that are counted
+    backfill: Callable[[Claim, TP, int, int], Awaitable[None]] | None = None  # a definition, from an offset to where the claim stands
+
+
+class BackfillAsked(Exception):
+    """Why a partition is claimed anew that is in order."""
 
 
 class Custodian:
@@ -176,12 +182,15 @@ class Custodian:
         shard = f"{watched.shards}:{tp.partition}"
         begin = first if watched.source.start == "earliest" else end
         count = consumer.partition_count(tp.topic)
-        claim = await self._ledger.claim(shard, count, begin)
+        claim = await self._ledger.claim(shard, count, begin, watched.definitions)
         if claim.corrupt:
             log.error("a write was torn; the shard is counted anew from the topic", shard=shard)
             await self._ledger.reset(shard)
-            claim = await self._ledger.claim(shard, count, first)
+            claim = await self._ledger.claim(shard, count, first, watched.definitions)
         stored = await self._mend(tp, claim, first, end)
+        if watched.backfill is not None:
+            for definition in claim.backfills:
+                await watched.backfill(replace(claim, next=stored), tp, definition, first)
         if tp not in self.assigned_tps:
             return
         consumer.seek_to(tp, stored)
@@ -284,6 +293,8 @@ class Custodian:
                 return "corrupt", 0.0
             case NoState():
                 return "nostate", 0.0
+            case BackfillAsked():
+                return "backfill", 0.0
             case StoreUnavailable():
                 return "unavailable", RETRY_SECONDS[1]
         return "failed", RETRY_SECONDS[2]

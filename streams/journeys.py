@@ -17,6 +17,7 @@ from schemas.event import Batch
 from streams.chains import Fold, Reaches, walk
 from streams.matching import NOTHING, Match
 from streams.plan import Plan, Prepared
+from streams.resting import AWAKE, awake
 from streams.tail import LAZY, NEW, TAIL_MAX, Entity, Entry, Identity, Reached, pack, packed_blocks, shortened, unpack, unpack_blocks
 
 IDENTITY_BYTES_MAX = 1024  # of a record without event_id; what follows is told by its hash
@@ -44,7 +45,9 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, byte
     orderly = all(map(lt, times, islice(times, 1, None))) and len(set(identities)) == len(identities)
     for entity, places in _by_entity(batch.entities, matches, skip, out).items():
         packed = get_state(entity)
-        newest, known, tail, count, oldest, before, folded_by, floor = NEW if packed is None else unpack(packed)
+        newest, known, tail, count, oldest, before, folded_by, floor = (
+            NEW if packed is None else unpack(packed) if packed[0] == AWAKE else awake(packed)
+        )
         since, until = times[places[0]], times[places[-1]]
         if (
             since <= newest
@@ -52,7 +55,7 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, byte
             or (newest >= until - 2 * lateness and not (folded_by == layout and _append(places, identities, tail, count)))
         ):
             entries = [_entry(times[i], identities[i], matches[i], values[i], amounts.get(i)) for i in places]
-            state = NEW if packed is None else unpack(packed)
+            state = NEW if packed is None else awake(packed)
             touched[entity] = pack(Entity(plan, entity, state, out, trace).take(entries))
             continue
         blocks = unpack_blocks(known)

@@ -61,6 +61,7 @@ class Plan:
             for place, stage in enumerate(plan.funnel.stages)
             if stage.value is not None
         }
+        self.state_seconds = max((f.state_seconds for f in self.funnels), default=0)
         self.lateness_us = source.allowed_lateness.micros
         # Stored events name their matches by keys; those of other definitions mean something else.
         self.layout = crc32(repr([f.definition for f in self.funnels]).encode())

@@ -23,7 +23,7 @@ from schemas.duration import Duration
 from schemas.errors import FunnelwatchError, StoreError
 from schemas.report import AlertState, FunnelReport, FunnelSummary, Transition
 from schemas.settings import Settings
-from streams.custody import Custodian, Partition
+from streams.custody import BackfillAsked, Custodian, Partition
 from streams.lease import Lease
 from streams.ledger.redis import RedisLedger, connect
 from streams.metrics import LedgerCollector, WorkerMetrics, exposition
@@ -55,6 +55,7 @@ class Service:
         self._fence: int | None = None
         self._states: list[AlertState] = []
         self._failing: set[str] = set()
+        self._begun: dict[str, set[int]] = {}  # shard -> backfills it was claimed anew for
         self._stopping = False
 
     # The tick
@@ -78,6 +79,7 @@ class Service:
 
     async def _tick(self) -> None:
         self._note_partitions()
+        self._begin_backfills()
         await self._guarded("publishing ends", self._publish_ends())
         await self._guarded("reading the ledger", self.reader.tick())
         self._fence = None if not await self._guarded("holding the lease", self._hold()) else self._fence
@@ -120,6 +122,15 @@ class Service:
                 idle = time.monotonic() - partition.progressed_at
                 shown = partition.shard.rpartition(":")[0]
                 self.worker.at(partition.tp, shown, max(0, end - partition.stored), idle)
+
+    def _begin_backfills(self) -> None:
+        """Claim a partition anew whose backfill was asked for since: that is when it is done."""
+        asked = {shard: position.backfills for view in self.reader.views.values() for shard, position in view.positions.items()}
+        for partition in self._partitions():
+            if self.custodian is not None and set(asked.get(partition.shard, ())) - self._begun.get(partition.shard, set()):
+                self._begun[partition.shard] = set(asked[partition.shard])
+                self.custodian.resync(partition, BackfillAsked())
+        self._begun = {shard: begun for shard, begun in self._begun.items() if asked.get(shard)}
 
     async def _publish_ends(self) -> None:
         by_source: dict[str, dict[int, int]] = {}

@@ -1,4 +1,4 @@
-"""[pure] Reports as rows of text: what `rates`, `replay` and `settings` print for people."""
+"""[pure] Reports as rows of text: what `rates`, `replay`, `explain` and `settings` print for people."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from schemas.settings import PREFIX, Settings
 from streams.console import Row, number, ratio
 
 RATES_HEADERS = ("stage", "users", "of", "rate", "target", "lost", "events", "value")
+EXPLAIN_HEADERS = ("stage", "reached", "values", "entry opened", "entry")
 
 
 def rates_rows(report: Mapping[str, Any]) -> Iterator[Row]:
@@ -56,6 +57,26 @@ def replay_summary(result: Mapping[str, Any]) -> str:
     return f"{result['consumed']:,} records: {fates}, {bad}; watermark {result['watermark'] or 'none'}"
 
 
+def explain_title(source: Mapping[str, Any]) -> str:
+    """Which source and time an explanation is about."""
+    partition = "" if source["partition"] is None else f", partition {source['partition']}"
+    return f"source {source['source']}{partition}, as of {source['at'] or 'no report yet'}; newest event {source['newest']}"
+
+
+def explain_heading(funnel: Mapping[str, Any]) -> str:
+    """A funnel's name and rules, and why the entity is where it is."""
+    title = f" ({funnel['title']})" if funnel["title"] else ""
+    return f"{funnel['funnel']}{title}, order {funnel['order']}, within {funnel['conversion_window']}\n{funnel['why']}"
+
+
+def explain_rows(funnel: Mapping[str, Any]) -> Iterator[Row]:
+    """A FunnelStanding: its stages, the latest reach of each, and the newest entry there."""
+    for stage in funnel["stages"]:
+        values = ", ".join(f"{name} = {value}" for name, value in stage["values"].items())
+        entry = stage["entry"]
+        yield stage["name"], _reached(stage["reached"]), values, entry["opened"] if entry else "–", _entry(entry) if entry else ""
+
+
 def setting_now(settings: Settings, variable: str) -> str:
     """The current value of a variable, without what is secret in it."""
     found: Any = settings
@@ -85,6 +106,20 @@ def _rates_rows(stages: Sequence[Mapping[str, Any]], overall: Mapping[str, Any],
             number(stage["value"]) if stage["value"] else "",
         )
     yield (f"{indent}overall", number(overall["numerator"]), number(overall["denominator"]), ratio(overall["rate"]), *[""] * 4)
+
+
+def _reached(reach: Mapping[str, Any] | None) -> str:
+    if reach is None:
+        return "–"
+    return reach["at"] or f"between {reach['since']} and {reach['before']}"
+
+
+def _entry(entry: Mapping[str, Any]) -> str:
+    if entry["converted"] is None:
+        return ""
+    if entry["converted"]:
+        return "converted"
+    return f"can convert until {entry['until']}" if entry["pending"] else f"could convert until {entry['until']}"
 
 
 def _windows(result: Mapping[str, Any]) -> list[str]:

@@ -3,11 +3,11 @@
 -- KEYS[1]  {shard}:meta        KEYS[2]  {shard}:states      KEYS[3]  {shard}:journal
 -- ARGV     1 epoch  2 token  3 start  4 next  5 watermark  6 states  7 counts  8 fields  9 expired
 --          10 journal length  11 prefix of the shard's keys  12 days a key outlives its last write
---          13 "1": fences on
+--          13 "1": fences on  14 forgotten
 -- states   msgpack [entity, state, entity, state, ...]
 -- counts   msgpack [key, [field, delta, ...], key, [field, delta, ...], ...]; appended to the journal as it is
 -- fields   msgpack [[fate, delta, ...], [upstream partition, offset, ...], gone]
--- expired  msgpack [key, ...]
+-- expired  msgpack [key, ...]; forgotten likewise [entity, ...]
 --
 -- A script that fails midway keeps what it wrote, so everything that can be wrong is looked at before
 -- the first write. The first write is the relative counter `seq`, the last one sets `done` to the same
@@ -44,6 +44,7 @@ local states = cmsgpack.unpack(ARGV[6])
 local counts = cmsgpack.unpack(ARGV[7])
 local fields = cmsgpack.unpack(ARGV[8])
 local expired = cmsgpack.unpack(ARGV[9])
+local forgotten = cmsgpack.unpack(ARGV[14])
 if #states % 2 ~= 0 or #counts % 2 ~= 0 then return {'error', 'odd number of items'} end
 for i = 1, #states do
   if type(states[i]) ~= 'string' then return {'error', 'a state is no string'} end
@@ -67,6 +68,9 @@ if type(gone) ~= 'number' or gone < 0 or gone ~= math.floor(gone) then return {'
 for i = 1, #expired do
   if type(expired[i]) ~= 'string' then return {'error', 'an expired key is malformed'} end
 end
+for i = 1, #forgotten do
+  if type(forgotten[i]) ~= 'string' then return {'error', 'a forgotten entity is malformed'} end
+end
 
 local ttl = tonumber(ARGV[12]) * 86400
 local seq = redis.call('HINCRBY', meta, 'seq', 1)
@@ -79,6 +83,9 @@ for i = 1, #states do
   end
 end
 if #batch > 0 then redis.call('HSET', states_key, unpack(batch)) end
+for i = 1, #forgotten, 4000 do
+  redis.call('HDEL', states_key, unpack(forgotten, i, math.min(i + 3999, #forgotten)))
+end
 for i = 1, #counts, 2 do
   local key, cells = ARGV[11] .. counts[i], counts[i + 1]
   for j = 1, #cells, 2 do

@@ -31,6 +31,7 @@ class Claim:
     watermark_us: int  # -1: none yet
     upstream: Mapping[int, int]  # source partition -> highest offset counted (re-keyed sources)
     corrupt: bool = False
+    backfills: tuple[int, ...] = ()  # definitions that somebody asked to be counted from the topic's beginning
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Write:
     states: Mapping[str, bytes] = field(default_factory=dict)
     upstream: Mapping[int, int] = field(default_factory=dict)
     gone: int = 0  # records that left the topic before they were counted
+    forgotten: Sequence[str] = ()  # entities whose states go
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Position:
     gone: int
     generation: str  # another one means: begun anew
     sequence: int  # writes since
+    since: Mapping[int, int] = field(default_factory=dict)  # definition counted -> watermark (µs) at which its counting began
+    backfills: tuple[int, ...] = ()  # definitions asked to be counted from the topic's beginning
 
 
 @dataclass(frozen=True)
@@ -112,14 +116,33 @@ Kept = Sequence[tuple[int, int, int]]  # definition, bucket width in seconds, bu
 class Ledger(Protocol):
     """Everything that is remembered. Every method may raise StoreUnavailable."""
 
-    async def claim(self, shard: str, partitions: int, start: int) -> Claim:
-        """Take the shard over; it begins at `start` if it is new. Raises PartitionsChanged."""
+    async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = ()) -> Claim:
+        """Take the shard over; it begins at `start` if it is new. Raises PartitionsChanged.
+
+        `definitions` are what the new holder counts. One that the holder before did not count begins
+        at the shard's watermark; what the holder before counted and this one does not has ended.
+        """
 
     async def apply(self, claim: Claim, write: Write) -> Outcome:
         """Change everything, if claim and position are still right."""
 
     async def states(self, shard: str, entities: Sequence[str]) -> list[bytes | None]:
         """The stored states of entities, in their order."""
+
+    async def scan(self, shard: str, cursor: int, count: int) -> tuple[int, list[tuple[str, bytes]]]:
+        """Some of the stored states, about `count`, and the cursor for more; 0 to begin, 0 when all were seen.
+
+        A state that is there all the while is seen at least once.
+        """
+
+    async def ask_backfill(self, shard: str, definition: int) -> bool:
+        """Ask whoever claims the shard next to count a definition from the topic's beginning; False: no such shard."""
+
+    async def drop(self, claim: Claim, definition: int) -> Outcome:
+        """Forget the counts of one definition, if the claim is still right."""
+
+    async def backfilled(self, claim: Claim, definition: int, since_us: int) -> Outcome:
+        """Note that a definition has been counted since a watermark, and that its backfill is done."""
 
     async def admit(self, source: str, registry: Registry, texts: Sequence[str]) -> dict[str, bool]:
         """Which of these dimension values are among the first `max_values`."""

@@ -27,10 +27,22 @@ class _Shard:
     states: dict[str, bytes] = field(default_factory=dict)
     buckets: dict[BucketKey, Cells] = field(default_factory=dict)
     totals: dict[int, Cells] = field(default_factory=dict)
+    since: dict[int, int] = field(default_factory=dict)
+    backfills: set[int] = field(default_factory=set)
+    scanned: list[str] = field(default_factory=list)  # entities of the scan at hand
     journal: list[tuple[dict[BucketKey, Cells], dict[int, Cells]]] = field(default_factory=list)
 
     def position(self) -> Position:
-        return Position(self.next, self.watermark_us, dict(self.fates), self.gone, self.generation, self.sequence)
+        return Position(
+            self.next,
+            self.watermark_us,
+            dict(self.fates),
+            self.gone,
+            self.generation,
+            self.sequence,
+            dict(self.since),
+            tuple(sorted(self.backfills)),
+        )
 
 
 class MemoryLedger:
@@ -43,7 +55,7 @@ class MemoryLedger:
         self._ends: dict[str, dict[int, int]] = {}
         self._journal_length = journal_length
 
-    async def claim(self, shard: str, partitions: int, start: int) -> Claim:
+    async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = ()) -> Claim:
         source = shard.rpartition(":")[0]
         stored = self._partitions.setdefault(source, partitions)
         if stored != partitions:
@@ -51,22 +63,30 @@ class MemoryLedger:
         held = self._shards.setdefault(shard, _Shard(start))
         held.epoch += 1
         held.token = secrets.token_hex(8)
-        return Claim(shard, held.epoch, held.token, held.next, held.watermark_us, dict(held.upstream))
+        held.since = {definition: held.since.get(definition, held.watermark_us) for definition in definitions}
+        asked = tuple(sorted(held.backfills))
+        return Claim(shard, held.epoch, held.token, held.next, held.watermark_us, dict(held.upstream), backfills=asked)
 
     async def apply(self, claim: Claim, write: Write) -> Outcome:
-        held = self._shards.get(claim.shard)
-        if held is None:
-            return NoState()
-        if (held.epoch, held.token) != (claim.epoch, claim.token):
-            return Fenced(held.epoch)
+        held = self._held(claim)
+        if not isinstance(held, _Shard):
+            return held
         if held.next != write.start:
             return Mismatch(held.next)
         self._write(held, write)
         return Ok()
 
+    def _held(self, claim: Claim) -> _Shard | NoState | Fenced:
+        held = self._shards.get(claim.shard)
+        if held is None:
+            return NoState()
+        return held if (held.epoch, held.token) == (claim.epoch, claim.token) else Fenced(held.epoch)
+
     def _write(self, held: _Shard, write: Write) -> None:
         deltas = write.deltas
         held.states.update(write.states)
+        for entity in write.forgotten:
+            held.states.pop(entity, None)
         for bucket, cells in deltas.buckets.items():
             _add(held.buckets.setdefault(bucket, {}), cells)
         for definition, cells in deltas.totals.items():
@@ -85,6 +105,38 @@ class MemoryLedger:
     async def states(self, shard: str, entities: Sequence[str]) -> list[bytes | None]:
         held = self._shards.get(shard)
         return [held.states.get(entity) if held else None for entity in entities]
+
+    async def scan(self, shard: str, cursor: int, count: int) -> tuple[int, list[tuple[str, bytes]]]:
+        held = self._shards.get(shard)
+        if held is None:
+            return 0, []
+        if cursor == 0:
+            held.scanned = list(held.states)
+        found = [(name, held.states[name]) for name in held.scanned[cursor : cursor + count] if name in held.states]
+        return (cursor + count if cursor + count < len(held.scanned) else 0), found
+
+    async def ask_backfill(self, shard: str, definition: int) -> bool:
+        held = self._shards.get(shard)
+        if held is not None:
+            held.backfills.add(definition)
+        return held is not None
+
+    async def drop(self, claim: Claim, definition: int) -> Outcome:
+        held = self._held(claim)
+        if not isinstance(held, _Shard):
+            return held
+        held.buckets = {key: cells for key, cells in held.buckets.items() if key[0] != definition}
+        held.totals.pop(definition, None)
+        held.generation = secrets.token_hex(4)
+        return Ok()
+
+    async def backfilled(self, claim: Claim, definition: int, since_us: int) -> Outcome:
+        held = self._held(claim)
+        if not isinstance(held, _Shard):
+            return held
+        held.since[definition] = since_us
+        held.backfills.discard(definition)
+        return Ok()
 
     async def admit(self, source: str, registry: Registry, texts: Sequence[str]) -> dict[str, bool]:
         known = self._values.setdefault((source, registry.name), set())

@@ -1,6 +1,7 @@
 """The ledger in Redis: one hash tag a shard, one script a chunk.
 
-    {fw:web:3}:meta            epoch, token, next, watermark, generation, seq, done, fate:*, up:*, gone
+    {fw:web:3}:meta            epoch, token, next, watermark, generation, seq, done, fate:*, up:*, gone,
+                               since:DEF (the watermark at which a definition's counting began), backfill:DEF
     {fw:web:3}:states          entity -> state (msgpack)
     {fw:web:3}:c:DEF:W:B       counts of definition DEF in bucket B of width W seconds
     {fw:web:3}:t:DEF           counts since the definition began
@@ -59,10 +60,11 @@ class RedisLedger:
         self._fences = "1" if fences else "0"
         self._apply = client.register_script(_script("apply.lua"))
         self._claim = client.register_script(_script("claim.lua"))
+        self._drop = client.register_script(_script("drop.lua"))
         self._snapshot = client.register_script(_script("snapshot.lua"))
         self._admit = client.register_script(ADMIT)
 
-    async def claim(self, shard: str, partitions: int, start: int) -> Claim:
+    async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = ()) -> Claim:
         token = secrets.token_hex(8)
         source = shard.rpartition(":")[0]
         # One count for the whole source: a partition that is new has nothing of its own to differ from.
@@ -70,11 +72,11 @@ class RedisLedger:
         if stored is not None and int(cast(bytes, stored)) != partitions:
             raise PartitionsChanged(source, int(cast(bytes, stored)), partitions)
         await _answer(self._client.sadd(f"{self._prefix}:shards:{source}", shard))
-        found = await _answer(self._claim(keys=[self._key(shard, "meta")], args=[token, start, secrets.token_hex(4)]))
+        found = await _answer(self._claim(keys=[self._key(shard, "meta")], args=[token, start, secrets.token_hex(4), *definitions]))
         meta = _pairs(found[1])
         upstream = {int(k[3:]): int(v) for k, v in meta.items() if k.startswith("up:")}
         corrupt = meta["seq"] != meta["done"]
-        return Claim(shard, int(found[0]), token, int(meta["next"]), int(meta["watermark"]), upstream, corrupt)
+        return Claim(shard, int(found[0]), token, int(meta["next"]), int(meta["watermark"]), upstream, corrupt, _asked(meta))
 
     async def apply(self, claim: Claim, write: Write) -> Outcome:
         key = self._key(claim.shard, "")
@@ -93,6 +95,7 @@ class RedisLedger:
             key,
             BACKSTOP_DAYS,
             self._fences,
+            _pack(list(write.forgotten)),
         ]
         found = await _answer(self._apply(keys=[f"{key}meta", f"{key}states", f"{key}journal"], args=args))
         return _outcome(claim.shard, found)
@@ -101,6 +104,42 @@ class RedisLedger:
         if not entities:
             return []
         return cast(list[bytes | None], await _answer(self._client.hmget(self._key(shard, "states"), list(entities))))
+
+    async def scan(self, shard: str, cursor: int, count: int) -> tuple[int, list[tuple[str, bytes]]]:
+        following, found = await _answer(self._client.hscan(self._key(shard, "states"), cursor, count=count))
+        return int(following), [(entity.decode(), packed) for entity, packed in cast("dict[bytes, bytes]", found).items()]
+
+    async def ask_backfill(self, shard: str, definition: int) -> bool:
+        meta = self._key(shard, "meta")
+        if not await _answer(self._client.exists(meta)):
+            return False
+        await _answer(self._client.hset(meta, f"backfill:{definition}", "1"))
+        return True
+
+    async def drop(self, claim: Claim, definition: int) -> Outcome:
+        prefix = self._key(claim.shard, "")
+        ours = (f"{prefix}t:{definition}", f"{prefix}c:{definition}:")
+        keys = [key.decode() for key in await _answer(self._keys(claim.shard))]
+        return await self._mark(
+            claim, "drop", definition, -1, [key[len(prefix) :] for key in keys if key == ours[0] or key.startswith(ours[1])]
+        )
+
+    async def backfilled(self, claim: Claim, definition: int, since_us: int) -> Outcome:
+        return await self._mark(claim, "done", definition, since_us, [])
+
+    async def _mark(self, claim: Claim, what: str, definition: int, since_us: int, keys: Sequence[str]) -> Outcome:
+        args: list[str | int] = [
+            claim.epoch,
+            claim.token,
+            what,
+            definition,
+            since_us,
+            self._key(claim.shard, ""),
+            secrets.token_hex(4),
+            *keys,
+        ]
+        found = await _answer(self._drop(keys=[self._key(claim.shard, "meta")], args=args))
+        return _outcome(claim.shard, found)
 
     async def admit(self, source: str, registry: Registry, texts: Sequence[str]) -> dict[str, bool]:
         key = f"{self._prefix}:values:{source}:{registry.name}"
@@ -256,7 +295,13 @@ def _pairs(flat: Sequence[bytes]) -> dict[str, str]:
 
 def _position(meta: dict[str, str]) -> Position:
     fates = {k[5:]: int(v) for k, v in meta.items() if k.startswith("fate:")}
-    return Position(int(meta["next"]), int(meta["watermark"]), fates, int(meta.get("gone", 0)), meta["generation"], int(meta["seq"]))
+    since = {int(k[6:]): int(v) for k, v in meta.items() if k.startswith("since:")}
+    gone = int(meta.get("gone", 0))
+    return Position(int(meta["next"]), int(meta["watermark"]), fates, gone, meta["generation"], int(meta["seq"]), since, _asked(meta))
+
+
+def _asked(meta: dict[str, str]) -> tuple[int, ...]:
+    return tuple(sorted(int(field[9:]) for field in meta if field.startswith("backfill:")))
 
 
 def _outcome(shard: str, found: Sequence[bytes]) -> Outcome:

@@ -10,28 +10,22 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import zip_longest
 from statistics import median
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from aiokafka.partitioner import murmur2
-from redis.asyncio import Redis
 
 from schemas.config import Config
 from streams import counting
-from streams.counting import ShardCount
-from streams.ledger.contract import Claim, Write
-from streams.ledger.redis import RedisLedger
 from streams.plan import Plan
 from tests.bench.contenders import config
+from tests.bench.own_work import CHUNK_RECORDS, COLLECT_AFTER, Chunk, OwnWork
 from tests.bench.topic import PARTITIONS
 from tests.bench.workload import Click
 
-CHUNK_RECORDS = 5_970  # of these records in a fetch of 1 MiB
-
-Chunk = tuple[list[bytes | None], list[bytes | None]]  # values and keys
 T = TypeVar("T")
 
 
@@ -72,20 +66,10 @@ class Clock:
             self._inner += took
 
 
-class _NoRedis:
-    """Agrees to every script."""
-
-    def register_script(self, text: str) -> Callable[..., Coroutine[Any, Any, list[bytes]]]:
-        async def agree(keys: Sequence[str], args: Sequence[Any]) -> list[bytes]:
-            return [b"ok"]
-
-        return agree
-
-
 def stages(found: list[Click]) -> Iterator[str]:
     """Microseconds of CPU an event, by stage."""
     clock, shards = Clock(), _shards(found)
-    gc.set_threshold(100_000, 20, 50)  # as the worker sets it
+    gc.set_threshold(*COLLECT_AFTER)
     gc.collect()
     gc.freeze()  # a worker does not have all records in memory
     gc.callbacks.append(clock.collected)
@@ -103,16 +87,14 @@ def _count(clock: Clock, shards: list[list[Chunk]]) -> None:
     plan = Plan(setup := Config.model_validate(config("clicks")), setup.sources[0])
     plan.decoder.decode = clock.timed("decode", plan.decoder.decode)  # type: ignore[method-assign]  # to time it
     plan.prepare = clock.timed("prepare: dimension values and amounts", plan.prepare)  # type: ignore[method-assign]  # to time it
-    ledger = RedisLedger(cast("Redis", _NoRedis()))
-    claim = Claim("web:0", 1, "token", 0, -1, {})
-    count = clock.timed("the rest of the shard's count: missing states, encoding states", _one)
-    pack = clock.timed("pack for Redis", lambda write: _run(ledger.apply(claim, write)))
-    work = [ShardCount(plan) for _ in shards]
+    count = clock.timed("the rest of the shard's count: missing states, encoding states", OwnWork.count)
+    pack = clock.timed("pack for Redis", OwnWork.pack)
+    work = [OwnWork(plan) for _ in shards]
     with _timed_parts(clock):
         for turn in zip_longest(*shards):
             for shard, chunk in zip(work, turn):
                 if chunk is not None:
-                    pack(count(shard, *chunk))
+                    pack(shard, count(shard, *chunk))
                     clock.lap(len(chunk[0]))
 
 
@@ -126,19 +108,6 @@ def _timed_parts(clock: Clock) -> Iterator[None]:
     finally:
         for name, part in kept.items():
             setattr(counting, name, part)
-
-
-def _one(shard: ShardCount, values: list[bytes | None], keys: list[bytes | None]) -> Write:
-    pending = shard.decode(0, len(values), values, keys, time.time_ns() // 1000)
-    if pending.unknown:
-        shard.learn(pending, {registry: dict.fromkeys(texts, True) for registry, texts in pending.unknown.items()})
-    return shard.fold(pending).write
-
-
-def _run(work: Coroutine[Any, Any, T]) -> None:
-    """To its end, for nothing in it really waits."""
-    with suppress(StopIteration):
-        work.send(None)
 
 
 def _shards(found: list[Click]) -> list[list[Chunk]]:

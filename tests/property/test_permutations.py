@@ -106,32 +106,50 @@ def test_a_long_stream_may_be_shuffled_within_the_allowed_lateness(way: str, see
         assert as_bytes(WAYS[way](shuffled(chance, sent))) == expected, f"seed {seed}"
 
 
-@pytest.mark.parametrize("way", ["one chunk", "a chunk an event"])
-def test_of_one_id_and_one_time_one_event_counts_in_any_order(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which one of these does not depend on what came first, though they differ in what they match and bring."""
-    monkeypatch.setattr("streams.replay.CHUNK_RECORDS", 1 if way == "a chunk an event" else 100)
-    good, bad = {"good": True}, {"good": False}
-    stages = (Stage(frozenset("a")), Stage(frozenset("b")), Stage(frozenset("c"), good, valued=True))
+CONTENTS = (
+    ("a", {"channel": "ads"}),
+    ("a", {"channel": "mail"}),
+    ("a", {}),
+    ("c", {"good": True, "amount": 1}),
+    ("c", {"good": True, "amount": 2}),
+    ("c", {"good": False}),
+)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 100])
+@pytest.mark.parametrize("same", list(combinations(CONTENTS, 3)))
+def test_of_one_id_and_one_time_the_same_event_counts_in_any_order(
+    same: tuple[tuple[str, dict[str, object]], ...], rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which one it is does not depend on what came first, though they differ in what they match and bring. `rounds`: events a chunk."""
+    stages = (Stage(frozenset("a")), Stage(frozenset("b")), Stage(frozenset("c"), {"good": True}, valued=True))
     funnel = Funnel("f", stages, 60 * SECOND, (3600,), {"channel": Dimension()})
-    contents = [
-        ("a", {"channel": "ads"}),
-        ("a", {"channel": "mail"}),
-        ("a", {}),
-        ("c", {**good, "amount": 1}),
-        ("c", {**good, "amount": 2}),
-        ("c", bad),
+    told = [("a", 0, "", {}), ("b", 1, "", {}), *((name, 2, "1", properties) for name, properties in same)]
+    orders = list(permutations(told))  # of arrival, each of another entity
+    sent = [
+        event_of(f"u{number}", name, BEGIN_US + time, event_id, properties)
+        for turn in range(len(told))
+        for number, (name, time, event_id, properties) in ((number, order[turn]) for number, order in enumerate(orders))
     ]
-    for same in combinations(contents, 3):
-        others = [event_of("u", "a", BEGIN_US), event_of("u", "b", BEGIN_US + 1)]
-        events = [*others, *(event_of("u", name, BEGIN_US + 2, "1", properties) for name, properties in same)]
-        outcomes = {}
-        for order in permutations(events):
-            found = replayed(config_of([funnel], 60), [event.raw for event in order], [funnel])
-            outcomes[as_bytes(found)] = found
-            matching = sum(name == "a" or properties.get("good", False) for name, properties in same)
-            assert found["fate", "applied"] == 3, same
-            assert found.get(("fate", "duplicate"), 0) == matching - 1, same
-        assert len(outcomes) == 1, [(name, properties) for name, properties in same]
+    monkeypatch.setattr("streams.replay.CHUNK_RECORDS", len(orders) * rounds)
+    found = replayed(config_of([funnel], 60), [event.raw for event in sent], [funnel])
+    matching = sum(name == "a" or bool(properties["good"]) for name, properties in same)
+    assert found["fate", "applied"] == 3 * len(orders)
+    assert found.get(("fate", "duplicate"), 0) == (matching - 1) * len(orders)
+    depends = {what: n / len(orders) for (where, what), n in found.items() if where == "f ever" and n % len(orders)}
+    assert not depends, f"not the same for every order: {depends}"
+
+
+@pytest.mark.parametrize("order", [("both", "channel", "device"), ("channel", "device", "both")])
+def test_a_combination_takes_room_only_for_what_it_shows(order: tuple[str, ...]) -> None:
+    """Not for what it would have shown while its parts were not admitted yet."""
+    dimensions = {"channel": Dimension(), "device": Dimension(), "both": Dimension(("channel", "device"))}
+    stages = (Stage(frozenset("a")), Stage(frozenset("b")))
+    funnel = Funnel("f", stages, 60 * SECOND, (3600,), {name: dimensions[name] for name in order})
+    event = event_of("u", "a", BEGIN_US, "", {"channel": "ads", "device": "ios"})
+    found = replay(config_of([funnel], 60, max_values=1), [event.raw])
+    shown = [name for name in found.counts["f"].totals if name.startswith(f"u0{SEPARATOR}both")]
+    assert shown == [f"u0{SEPARATOR}both{SEPARATOR}ads / ios"]
 
 
 @pytest.mark.parametrize("seed", range(6))

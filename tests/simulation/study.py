@@ -289,6 +289,11 @@ def incident(history_days: int, healthy_days: int, seed: int, traffic: float = 1
     )
 
 
+def incidents(count: int, seed: int, traffic: float = 1.0) -> list[dict[str, Delay]]:
+    """The delays of so many incidents, each in a world of its own."""
+    return [incident(history_days=4, healthy_days=3, seed=seed + number, traffic=traffic).delays for number in range(count)]
+
+
 def rhythm(history_days: int, healthy_days: int, seed: int, traffic: float) -> dict[str, Health]:
     """Where nights convert less than days: how limits hold against one baseline for all hours, and one by hour of week."""
     scenario = Scenario(history_days + healthy_days, seed, traffic=traffic, by_hour=sleepy)

@@ -77,7 +77,7 @@ class ScriptedLedger(MemoryLedger):
         self.claim_gate = asyncio.Event()
         self.claim_gate.set()
 
-    async def claim(self, shard: str, partitions: int, start: int) -> Claim:
+    async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = ()) -> Claim:
         with suppress(asyncio.CancelledError):  # a cancel that meets a finishing Redis call can be lost
             await self.claim_gate.wait()
         if self.claim_failures:

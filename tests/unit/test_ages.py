@@ -1,0 +1,45 @@
+"""Ages at conversion have bins that are the same everywhere and fine enough for a rate."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from streams.ages import age_bin, bin_start_us
+from streams.chains import BIN_BITS
+
+SECOND_US, DAY_US = 1_000_000, 86_400 * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "number"),
+    [(0, 0), (0.999, 0), (1, 1), (3.999, 3), (4, 4), (7.999, 7), (8, 8), (9.999, 8), (10, 9), (15, 11), (16, 12), (1000, 35), (1024, 36)],
+)
+def test_a_bin_has_a_number_that_never_changes(age_ms: float, number: int) -> None:
+    """Counts are stored under it. E.g. 1000 ms is in the last quarter (896 to 1023) of the octave that begins at 512."""
+    assert age_bin(round(age_ms * 1000)) == number
+
+
+def test_every_age_lies_in_its_bin() -> None:
+    chance = random.Random(1)
+    ages = [*range(0, 100_000, 250), *(chance.randrange(2**bits) for bits in range(1, 47) for _ in range(50))]
+    assert [age for age in ages if not bin_start_us(age_bin(age)) <= age < bin_start_us(age_bin(age) + 1)] == []
+
+
+def test_a_bin_begins_where_the_one_before_it_ends() -> None:
+    starts = [bin_start_us(number) for number in range(200)]
+    assert [age_bin(start) for start in starts] == [*range(200)]
+    assert [age_bin(start - 1) for start in starts[1:]] == [*range(199)]
+
+
+def test_a_bin_is_12_to_25_percent_wide_but_for_the_first_milliseconds() -> None:
+    assert [bin_start_us(number) for number in range(5)] == [0, 1000, 2000, 3000, 4000]
+    widths = [bin_start_us(number + 1) / bin_start_us(number) - 1 for number in range(4, 200)]
+    assert max(widths) == 0.25
+    assert min(widths) > 1 / 8
+
+
+def test_a_year_has_a_bin_that_a_count_has_room_for() -> None:
+    assert age_bin(365 * DAY_US) < 1 << BIN_BITS
+    assert age_bin(1 << 62) < 1 << BIN_BITS, "nor can any time that is ever stored be beyond it"

@@ -140,6 +140,9 @@ class EventDecoder:
         longest = max(map(len, values), default=0)
         if longest > self._bytes_max:
             raise Reject("too_large")
+        if not all(map(bytes.isascii, values)):
+            for value in values:
+                value.decode()  # the decoder does not look into fields that nobody asks for
         records = list(map(self._decode, values))
         if not records:
             return Batch([], [], [], [], [], [])
@@ -183,6 +186,10 @@ class EventDecoder:
             raise Reject("null_value")
         if len(value) > self._bytes_max:
             raise Reject("too_large", f"{len(value)} bytes")
+        try:
+            value.decode()
+        except UnicodeDecodeError as error:
+            raise Reject("bad_encoding", str(error)) from None
         record = self._decode_one(value)
         get = self._get
         name, stamp = get["event"](record), get["timestamp"](record)
@@ -213,10 +220,6 @@ class EventDecoder:
         except msgspec.ValidationError as error:
             raise Reject("bad_type", str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            try:
-                value.decode()
-            except UnicodeDecodeError as undecodable:
-                raise Reject("bad_encoding", str(undecodable)) from None
             raise Reject("bad_json", str(error)) from None
 
 

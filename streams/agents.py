@@ -145,8 +145,10 @@ class CountingAgent(Agent):
 
     async def _look_up(self, shard: str, pending: Pending) -> Lookup:
         states = await self._ledger.states(shard, pending.missing)
-        admitted = {r: await self._ledger.admit(self._source.name, r, sorted(texts)) for r, texts in pending.unknown.items()}
-        return Lookup(states, admitted)
+        return Lookup(states, await self._admit(pending))
+
+    async def _admit(self, pending: Pending) -> dict[Registry, dict[str, bool]]:
+        return {r: await self._ledger.admit(self._source.name, r, sorted(texts)) for r, texts in pending.unknown.items()}
 
     async def _close(self, partition: Partition, opened: _Counting) -> None:
         work: ShardCount = partition.work
@@ -156,6 +158,8 @@ class CountingAgent(Agent):
             work.hold(pending.missing, found.states)
             if found.admitted:
                 work.learn(pending, found.admitted)
+            while pending.unknown:  # combinations, once their parts are known
+                work.learn(pending, await self._admit(pending))
         counted = work.fold(pending)
         self._limit.note(counted.records, counted.rejected)
         letters = dead_letters(self._source, opened.chunk.tp, opened.records, counted.rejected)

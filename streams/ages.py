@@ -6,7 +6,10 @@ logarithm is taken, and a bin is the same on every machine. Ages below 4 ms have
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 MILLI_US = 1000
+OCTAVE_BINS = 4
 
 
 def age_bin(age_us: int) -> int:
@@ -14,6 +17,22 @@ def age_bin(age_us: int) -> int:
     age = age_us // MILLI_US
     octave = age.bit_length()
     return age if octave < 3 else (octave - 2 << 2) + (age >> octave - 3 & 3)
+
+
+def quantile_us(ages: Mapping[int, int], share: float) -> float | None:
+    """The age that a share of the conversions did not exceed, interpolated within its bin; None without conversions.
+
+    `ages`: conversions by bin. The error is that of a bin's width, 12 to 25%.
+    """
+    due = share * sum(ages.values())
+    if not due:
+        return None
+    for number in sorted(ages):
+        if ages[number] >= due:
+            start = bin_start_us(number)
+            return start + (bin_start_us(number + 1) - start) * due / ages[number]
+        due -= ages[number]
+    return float(bin_start_us(max(ages) + 1))
 
 
 def bin_start_us(number: int) -> int:

@@ -71,7 +71,7 @@ async def _count(
     buckets: dict[BucketKey, Cells] = {}
     async for values, keys in read_back(first, claim.next):
         pending = count.decode(0, len(values), values, keys, time.time_ns() // 1000)
-        if pending.unknown:
+        while pending.unknown:
             count.learn(pending, {r: await ledger.admit(source, r, sorted(texts)) for r, texts in pending.unknown.items()})
         deltas = count.fold(pending).write.deltas
         for key, cells in deltas.buckets.items():

@@ -52,7 +52,10 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, byte
         if (
             since <= newest
             or not (orderly or len(places) == 1 or _ascend(places, times, identities))
-            or (newest >= until - 2 * lateness and not (folded_by == layout and _append(places, identities, tail, count)))
+            or (
+                newest >= min(since - lateness, until - 2 * lateness)
+                and not (folded_by == layout and _append(places, identities, tail, count))
+            )
         ):
             entries = [_entry(times[i], identities[i], matches[i], values[i], amounts.get(i)) for i in places]
             state = NEW if packed is None else awake(packed)

@@ -7,20 +7,22 @@ lease, so that `sum` and `max` over instances are both right. *Worker* metrics a
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from faust.types import TP
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from schemas.duration import MICROS
 from schemas.report import AlertState
-from streams.retention import EVENTS, VALUE
+from streams.ages import OCTAVE_BINS, bin_start_us
+from streams.rates import AdjustedRates, mature
+from streams.retention import ENTRIES, EVENTS, USERS, VALUE
 from streams.values import VALUE_SCALE
-from streams.windows import FunnelCounts
+from streams.windows import BINS_MAX, RETRACTED, FunnelCounts
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ DEFINITIONS = (
         "funnel_conversion_ratio",
         "gauge",
         ("funnel", "stage", "from_stage", "window", "basis", *SPLIT),
-        "Rate of the step into the stage, a fraction of 1; absent when nobody was there to convert; on basis users it can pass 1.",
+        "Rate of the step into the stage, a fraction of 1; absent when nobody was there to convert; on basis users it can pass 1, "
+        "on basis entries it is that of finished entries, on basis adjusted it is absent until there is enough history.",
         "When it falls below target, look which value of a dimension fell.",
         "ledger",
     ),
@@ -62,8 +65,32 @@ DEFINITIONS = (
         "funnel_stage_reached_total",
         "counter",
         ("funnel", "stage", *SPLIT),
-        "Events that reached the stage since the funnel's definition began.",
+        "Events that reached the stage since the funnel's definition began, those that late events took back included.",
         "When it stops while records are consumed, the stage's event is no longer sent.",
+        "ledger",
+    ),
+    Definition(
+        "funnel_corrections_total",
+        "counter",
+        ("funnel", "stage", *SPLIT),
+        "Events that had reached the stage until a late event showed otherwise; take them from funnel_stage_reached_total.",
+        "When it rises with every hour, events arrive out of order: look at what produces them.",
+        "ledger",
+    ),
+    Definition(
+        "funnel_stage_entries",
+        "gauge",
+        ("funnel", "stage", "window", *SPLIT),
+        "Entries that opened at the stage within the trailing window.",
+        "Falls with traffic; the ratio on basis entries is made of those that are finished.",
+        "ledger",
+    ),
+    Definition(
+        "funnel_time_to_convert_seconds",
+        "histogram",
+        ("funnel", "stage", "from_stage"),
+        "Time from an entry's opening to its conversion into the stage, of all conversions since the funnel's definition began.",
+        "When it grows, people get stuck before the stage; what late events took back is not subtracted.",
         "ledger",
     ),
     Definition(
@@ -231,6 +258,7 @@ class SourceReading:
     watermarks: dict[int, int]  # partition -> µs
     funnels: dict[str, FunnelCounts]
     windows: dict[str, tuple[tuple[str, int], ...]]  # funnel -> (as written, seconds)
+    adjusted: Mapping[str, AdjustedRates] = field(default_factory=dict)  # by funnel
 
 
 class LedgerCollector(Collector):
@@ -246,9 +274,10 @@ class LedgerCollector(Collector):
             self._add_source(families, reading)
             for name, counts in reading.funnels.items():
                 self._add_totals(families, name, counts)
+                self._add_times(families, name, counts)
                 if reading.at_us is not None:
                     for window, seconds in reading.windows[name]:
-                        self._add_window(families, name, counts, window, seconds, reading.at_us)
+                        self._add_window(families, reading, name, counts, window, seconds, reading.at_us)
         for alert in self._alerts:
             families["funnel_alert_state"].add_metric([alert.rule, alert.dimension or "", alert.value or ""], STATES[alert.state])
         yield from families.values()
@@ -266,31 +295,61 @@ class LedgerCollector(Collector):
         for place, stage in enumerate(counts.plan.funnel.stages):
             for dimension, value in _splits(counts):
                 labels = [funnel, stage.name, dimension or "", value or ""]
-                families["funnel_stage_reached_total"].add_metric(labels, counts.total(EVENTS, place, dimension, value))
+                retracted = counts.total(RETRACTED, place, dimension, value)
+                families["funnel_stage_reached_total"].add_metric(labels, counts.total(EVENTS, place, dimension, value) + retracted)
+                families["funnel_corrections_total"].add_metric(labels, retracted)
                 if stage.value is not None:
                     total = counts.total(VALUE, place, dimension, value) / VALUE_SCALE
                     families["funnel_stage_value_total"].add_metric(labels, total)
 
-    def _add_window(self, families: dict[str, _Family], funnel: str, counts: FunnelCounts, window: str, seconds: int, at_us: int) -> None:
+    def _add_times(self, families: dict[str, _Family], funnel: str, counts: FunnelCounts) -> None:
+        """Conversions by age: the bins of whole octaves, from 1 s on, as far as the conversion window reaches."""
         stages = counts.plan.funnel.stages
+        window_us = counts.plan.funnel.conversion_window.micros
+        edges = [edge for edge in range(OCTAVE_BINS, BINS_MAX, OCTAVE_BINS) if MICROS <= bin_start_us(edge) < 2 * window_us]
+        for place in range(1, len(stages)):
+            ages = counts.total_ages(place)
+            buckets = [(f"{bin_start_us(edge) / MICROS:g}", sum(n for number, n in ages.items() if number < edge)) for edge in edges]
+            buckets.append(("+Inf", sum(ages.values())))
+            labels = [funnel, stages[place].name, stages[place - 1].name]
+            # Without a sum: the ages are known by bin alone.
+            families["funnel_time_to_convert_seconds"].add_metric(labels, buckets, None)
+
+    def _add_window(
+        self, families: dict[str, _Family], reading: SourceReading, funnel: str, counts: FunnelCounts, window: str, seconds: int, at_us: int
+    ) -> None:
+        stages = counts.plan.funnel.stages
+        adjusted = reading.adjusted.get(funnel)
         for dimension, value in _splits(counts):
-            split = [dimension or "", value or ""]
+            shown = [dimension or "", value or ""]
+            split = None if dimension is None else (dimension, value or "")
             before = 0
             for place, stage in enumerate(stages):
-                users = counts.users(place, seconds, at_us, dimension, value)
-                families["funnel_stage_users"].add_metric([funnel, stage.name, window, *split], users)
-                if place and before > 0:
-                    labels = [funnel, stage.name, stages[place - 1].name, window, "users", *split]
-                    families["funnel_conversion_ratio"].add_metric(labels, users / before)
+                users = counts.count(USERS, place, seconds, at_us, split)
+                families["funnel_stage_users"].add_metric([funnel, stage.name, window, *shown], users)
+                families["funnel_stage_entries"].add_metric(
+                    [funnel, stage.name, window, *shown], counts.count(ENTRIES, place, seconds, at_us, split)
+                )
+                if place:
+                    rates = {
+                        "users": users / before if before > 0 else None,
+                        "entries": mature(counts, place, seconds, at_us, split)[0].rate,
+                    }
+                    if adjusted is not None:
+                        rates["adjusted"] = adjusted.step(place, seconds, split)[0].rate
+                    for basis, rate in rates.items():
+                        if rate is not None:
+                            labels = [funnel, stage.name, stages[place - 1].name, window, basis, *shown]
+                            families["funnel_conversion_ratio"].add_metric(labels, rate)
                 before = users
 
 
-_Family = CounterMetricFamily | GaugeMetricFamily
+_Family = Any  # CounterMetricFamily, GaugeMetricFamily or HistogramMetricFamily: their `add_metric` has nothing in common
 
 
 def _family(definition: Definition) -> _Family:
-    kind = CounterMetricFamily if definition.kind == "counter" else GaugeMetricFamily
-    return kind(definition.name, definition.help, labels=definition.labels)
+    kinds = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
+    return kinds[definition.kind](definition.name, definition.help, labels=definition.labels)
 
 
 def _splits(counts: FunnelCounts) -> Iterator[tuple[str | None, str | None]]:

@@ -28,6 +28,7 @@ class FunnelPlan:
         # In a width that is new, people would leave buckets that never counted them: that is another definition.
         counted = [(k.seconds, sorted(k.families)) for k in self.kept]
         self.definition = crc32(f"{funnel.definition}:{counted}".encode()) >> 1
+        self.mature_after_us = funnel.conversion_window.micros + source.allowed_lateness.micros  # the end of a bucket of entries
         self.state_seconds = state_seconds(self.kept, conversion, int(source.allowed_lateness))
 
 
@@ -95,18 +96,21 @@ class Plan:
     def _column(self, plan: FunnelPlan, batch: Batch, out: Prepared) -> list[str]:
         """The values of the chain that each event would start; only events that do are looked into."""
         columns: dict[str, list[str]] = {}
+        unknown: set[int] = set()  # places of values that the registries have to be asked about before combinations are
         for values, (name, dimension) in zip(plan.values, plan.funnel.dimensions.items()):
             if dimension.combine is None:
                 raws = self.decoder.column(values.path, batch.records)
-                columns[name] = self._shown(plan, values, raws, out)
+                columns[name] = self._shown(plan, values, raws, out, unknown)
         for values, (name, dimension) in zip(plan.values, plan.funnel.dimensions.items()):
             if dimension.combine is not None:
-                parts = [columns[part] for part in dimension.combine]
-                columns[name] = self._shown(plan, values, list(map(COMBINED.join, zip(*parts))), out)
+                raws = list(map(COMBINED.join, zip(*(columns[part] for part in dimension.combine))))
+                for place in unknown:
+                    raws[place] = OTHER
+                columns[name] = self._shown(plan, values, raws, out, set())
         found = [columns[name] for name in plan.dimensions]
         return found[0] if len(found) == 1 else list(map(SEPARATOR.join, zip(*found)))
 
-    def _shown(self, plan: FunnelPlan, values: Values, raws: list[Any], out: Prepared) -> list[str]:
+    def _shown(self, plan: FunnelPlan, values: Values, raws: list[Any], out: Prepared, unknown: set[int]) -> list[str]:
         column = values.column(raws)
         if None in column:
             for place, found in enumerate(column):
@@ -116,6 +120,7 @@ class Plan:
                     shown = values.shown(raws[place]) if opens else NONE
                     if shown is None:
                         out.unknown.setdefault(values.registry, set()).add(dimension_text(raws[place]))
+                        unknown.add(place)
                     column[place] = shown or OTHER
         return cast("list[str]", column)
 

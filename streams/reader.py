@@ -12,16 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from schemas.config import Config, Source
-from schemas.duration import Duration
+from schemas.duration import MICROS, Duration
 from schemas.event import moment_of
 from schemas.report import FunnelReport, FunnelSummary
+from streams.adjusting import Adjusting
 from streams.ledger.contract import Kept, Ledger, Position
 from streams.metrics import SourceReading
 from streams.plan import Plan
 from streams.rates import breakdowns, overall, stage_reports
 from streams.tally import BucketKey
 from streams.watermark import is_catching_up, is_stale, report_time
-from streams.windows import Cells, FunnelCounts
+from streams.windows import Cells, FunnelCounts, first_bucket
 
 
 def now_us() -> int:
@@ -40,6 +41,7 @@ class SourceView:
     ends: dict[int, int] = field(default_factory=dict)
     intake_ends: dict[int, int] = field(default_factory=dict)
     at_us: int | None = None
+    adjusting: dict[str, Adjusting] = field(default_factory=dict)  # by funnel, once it was asked for
 
     @property
     def kept(self) -> Kept:
@@ -71,6 +73,25 @@ class SourceView:
     def settled(self, wall_clock_us: int) -> bool:
         """Whether rules may be judged: neither stale nor catching up with a backlog."""
         return not self.stale and not is_catching_up(self.at_us, wall_clock_us, self.lag)
+
+    def adjusted(self, funnel: str) -> Adjusting:
+        """The age-adjusted rates of a funnel as of T."""
+        known = self.adjusting.get(funnel)
+        if known is None:
+            known = self.adjusting[funnel] = Adjusting(self.counts[funnel], self.source.allowed_lateness.micros)
+        return known.at(self.at_us or 0)
+
+    def since(self, definition: int) -> int:
+        """The event time (µs) since which every shard has counted a definition; -1: from its beginning."""
+        return max((position.since.get(definition, -1) for position in self.positions.values()), default=-1)
+
+    def misses(self, definition: int, window_seconds: int) -> bool:
+        """Whether a window that ends now holds events that were not counted under a definition."""
+        if self.at_us is None:
+            return False
+        width, first = first_bucket(window_seconds, self.at_us)
+        elsewhere = any(position.since and definition not in position.since for position in self.positions.values())
+        return elsewhere or self.since(definition) > first * width * MICROS
 
     @property
     def gone(self) -> int:
@@ -152,12 +173,14 @@ class Reader:
         """The counts of every funnel, by name."""
         return {name: counts for view in self.views.values() for name, counts in view.counts.items()}
 
-    def report(self, funnel: str, window: Duration, by: str | None = None) -> FunnelReport:
+    def report(self, funnel: str, window: Duration, by: str | None = None, basis: str = "users") -> FunnelReport:
         """One funnel over one trailing window. Raises KeyError for a funnel that is not there."""
         spec = self.config.funnel(funnel)
         view = self.views[spec.source]
         counts, at_us = view.counts[funnel], view.at_us
-        stages = stage_reports(counts, window, at_us or 0)
+        adjusted = view.adjusted(funnel) if basis == "adjusted" else None
+        stages = stage_reports(counts, window, at_us or 0, basis=basis, adjusted=adjusted)
+        since_us = view.since(counts.plan.definition)
         return FunnelReport(
             name=funnel,
             title=spec.title or funnel,
@@ -166,12 +189,14 @@ class Reader:
             conversion_window=str(spec.conversion_window),
             at=None if at_us is None else moment_of(at_us),
             stale=view.stale,
-            incomplete=view.gone > 0,
+            basis=basis,
+            incomplete=view.gone > 0 or view.misses(counts.plan.definition, window),
+            since=moment_of(since_us) if since_us >= 0 else None,
             lag=view.lag,
             stages=stages,
             overall=overall(stages),
             by=by,
-            values=breakdowns(counts, window, at_us or 0, by) if by else (),
+            values=breakdowns(counts, window, at_us or 0, by, basis=basis, adjusted=adjusted) if by else (),
         )
 
     def summary(self, funnel: str) -> FunnelSummary:
@@ -207,6 +232,7 @@ class Reader:
             {p: at.watermark_us for p, at in _by_partition(view.positions).items()},
             view.counts,
             {name: tuple((str(w), int(w)) for w in self.config.windows_of(f)) for name, f in funnels.items()},
+            {name: view.adjusted(name) for name in funnels},
         )
 
 

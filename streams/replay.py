@@ -36,6 +36,7 @@ class Replay:
     watermark_us: int = -1
     entities: dict[str, None] = field(default_factory=dict)
     trace: Reached | None = None
+    states: dict[str, bytes] = field(default_factory=dict)  # of every entity, packed
 
     @property
     def time_us(self) -> int:
@@ -112,6 +113,7 @@ def replay(
     found = Replay(config, plan, {f.funnel.name: FunnelCounts(f) for f in plan.funnels}, at_us)
     found.trace = {} if per_entity else None
     shard = ShardCount(plan)
+    found.states = shard.states
     values: dict[Registry, set[str]] = {}
     stream = iter(records)
     while chunk := list(islice(stream, CHUNK_RECORDS)):
@@ -120,7 +122,7 @@ def replay(
         left_out = _cut(pending.batch, at_us)
         if left_out:
             pending.prepared = plan.prepare(pending.batch)
-        if pending.unknown:
+        while pending.unknown:
             shard.learn(pending, {registry: _admit(values, registry, texts) for registry, texts in pending.unknown.items()})
         _take(found, shard, pending, len(chunk) - left_out)
         if progress is not None:

@@ -164,8 +164,8 @@ class Service:
     def summaries(self) -> list[FunnelSummary]:
         return [self.reader.summary(funnel.name) for funnel in self.config.funnels]
 
-    def report(self, funnel: str, window: Duration, by: str | None) -> FunnelReport:
-        return self.reader.report(funnel, window, by)
+    def report(self, funnel: str, window: Duration, by: str | None, basis: str) -> FunnelReport:
+        return self.reader.report(funnel, window, by, basis)
 
     async def alert_states(self) -> list[AlertState]:
         return alert_states(self.config, await self._store.states())

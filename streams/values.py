@@ -57,12 +57,10 @@ class Values:
             return [self.known.get(raw) if type(raw) is str else None for raw in raws]
 
     def learn(self, answers: dict[str, bool]) -> None:
-        """Remember which values the registry admitted."""
-        for text, ok in answers.items():
-            if ok:
-                self.known[text] = text
-            elif len(self.known) < REMEMBERED_MAX:
-                self.known[text] = OTHER
+        """Remember which values the registry admitted; of the refused ones as many as there is room for."""
+        if len(self.known) > REMEMBERED_MAX:
+            self.known = {text: shown for text, shown in self.known.items() if shown == text}
+        self.known |= {text: text if ok else OTHER for text, ok in answers.items()}
 
 
 def dimension_text(raw: Any) -> str:

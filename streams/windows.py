@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from schemas.duration import MICROS, bucket_seconds
 from streams.plan import FunnelPlan
@@ -15,12 +16,14 @@ RETRACTED, RETRACTED_AGES = "r", "q"  # events and ages since ever that late eve
 Cells = dict[str, int]  # name of a count -> how much
 
 
+@lru_cache(maxsize=100_000)
 def cell(family: str, stage: int, dimension: str | None = None, value: str = "") -> str:
     """The name of a count: family and stage, and the value of a dimension where it is split."""
     total = f"{family}{stage}"
     return total if dimension is None else f"{total}{SEPARATOR}{dimension}{SEPARATOR}{value}"
 
 
+@lru_cache(maxsize=10_000)
 def age_cell(stage: int, number: int) -> str:
     """The name of the count of conversions into a stage in one age bin."""
     return f"{AGES}{stage}:{number}"
@@ -41,6 +44,9 @@ class _Running:
     sums: Cells
 
 
+BINS_MAX = 128  # age bins that 90 days may need
+
+
 @dataclass
 class FunnelCounts:
     """All counts of one funnel: per bucket width, per bucket, and in total."""
@@ -48,13 +54,16 @@ class FunnelCounts:
     plan: FunnelPlan
     buckets: dict[int, dict[int, Cells]] = field(default_factory=dict)  # width -> bucket -> cells
     totals: Cells = field(default_factory=dict)
-    _running: dict[int, _Running] = field(default_factory=dict)  # by window in seconds
+    followers: list[Callable[[int, int, Cells], None]] = field(default_factory=list)  # told what is added: width, bucket, cells
+    _running: dict[tuple[int, bool], _Running] = field(default_factory=dict)  # by window in seconds, and whether only what is pending
     _past: dict[tuple[int, int], Cells] = field(default_factory=dict)  # sums of windows that T has left, until the next change
 
-    def add(self, width: int, bucket: int, cells: Mapping[str, int]) -> None:
+    def add(self, width: int, bucket: int, cells: Cells) -> None:
         """Add counts to a bucket (of one partition, or what changed)."""
         self._past.clear()
         _add(self.buckets.setdefault(width, {}).setdefault(bucket, {}), cells)
+        for follow in self.followers:
+            follow(width, bucket, cells)
         for running in self._running.values():
             if running.width == width and bucket >= running.first:
                 _add(running.sums, cells)
@@ -64,20 +73,25 @@ class FunnelCounts:
 
     def forget_before(self, at_us: int) -> None:
         """Drop the buckets that no window at `at_us` or later reaches."""
-        for window_seconds in list(self._running):
-            self.window(window_seconds, at_us)  # moved along first: it subtracts what it leaves behind
+        for window_seconds, pending in list(self._running):  # moved along first: they subtract what they leave behind
+            self.window(window_seconds, at_us, pending=pending)
         for kept in self.plan.kept:
             oldest = at_us // (kept.seconds * MICROS) - kept.count
             buckets = self.buckets.get(kept.seconds, {})
             for bucket in [b for b in buckets if b < oldest]:
                 del buckets[bucket]
 
-    def window(self, window_seconds: int, at_us: int) -> Cells:
-        """The sums over a trailing window: from its first bucket onward, without an upper end."""
+    def window(self, window_seconds: int, at_us: int, *, pending: bool = False) -> Cells:
+        """The sums over a trailing window: from its first bucket onward, without an upper end.
+
+        `pending`: of those buckets only whose entries may still convert.
+        """
         width, first = first_bucket(window_seconds, at_us)
-        running = self._running.get(window_seconds)
+        if pending:
+            first = max(first, self.first_pending(width, at_us))
+        running = self._running.get((window_seconds, pending))
         if running is None:
-            running = self._running[window_seconds] = _Running(width, first, self._sum(width, first))
+            running = self._running[window_seconds, pending] = _Running(width, first, self._sum(width, first))
         if first < running.first:
             if (width, first) not in self._past:
                 self._past[width, first] = self._sum(width, first)
@@ -85,6 +99,22 @@ class FunnelCounts:
         if first > running.first:
             self._advance(running, first)
         return running.sums
+
+    def first_pending(self, width: int, at_us: int) -> int:
+        """The first bucket that is not mature: its end + conversion window + allowed lateness lie after `at_us`."""
+        return (at_us - self.plan.mature_after_us) // (width * MICROS)
+
+    def ages(self, stage: int, window_seconds: int, at_us: int) -> dict[int, int]:
+        """Conversions into a stage by age bin, of the entries opened in the trailing window."""
+        cells = self.window(window_seconds, at_us)
+        return {number: count for number in range(BINS_MAX) if (count := cells.get(age_cell(stage, number), 0))}
+
+    def count(
+        self, family: str, stage: int, window_seconds: int, at_us: int, split: tuple[str, str] | None = None, *, pending: bool = False
+    ) -> int:
+        """A count over the trailing window, in total or under the value of a dimension."""
+        cells = self.window(window_seconds, at_us, pending=pending)
+        return cells.get(cell(family, stage, *split) if split else cell(family, stage), 0)
 
     def _sum(self, width: int, first: int) -> Cells:
         sums: Cells = {}
@@ -117,6 +147,12 @@ class FunnelCounts:
     def total(self, family: str, stage: int, dimension: str | None = None, value: str | None = None) -> int:
         """A count since the funnel's definition began (`u`: distinct entities ever)."""
         return self.totals.get(cell(family, stage, dimension, value or ""), 0)
+
+    def total_ages(self, stage: int) -> dict[int, int]:
+        """Conversions into a stage by age bin, since ever; what late events took back is not subtracted."""
+        names = ((number, age_cell(stage, number)) for number in range(BINS_MAX))
+        found = {number: self.totals.get(name, 0) + self.totals.get(RETRACTED_AGES + name[1:], 0) for number, name in names}
+        return {number: count for number, count in found.items() if count}
 
     def values(self, dimension: str) -> tuple[str, ...]:
         """Every value of a dimension that was ever counted, in order."""

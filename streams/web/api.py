@@ -21,11 +21,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from schemas.duration import Duration
 from schemas.errors import StoreError
 from schemas.funnel import Funnel
-from schemas.report import AlertState, Breakdown, FunnelReport, FunnelSummary, Rate, StageReport, Transition
+from schemas.report import AlertState, Breakdown, FunnelReport, FunnelSummary, Rate, StageReport, TimeToConvert, Transition
+from streams.rates import BASES
 from streams.web.readings import Readings
 
 PAGE = FilePath(__file__).parent / "page"
-BASES = ("users",)
 TRANSITIONS_MAX = 1000
 SHOWN_MAX = 80
 # Not CONTENT_TYPE_LATEST: that names 1.0.0, which an older Prometheus does not know.
@@ -115,7 +115,7 @@ def _funnels(readings: Readings) -> APIRouter:
     async def funnel(
         name: str = Path(description="the funnel's name", examples=[one.name]),
         window: str | None = Query(None, description="a trailing window the config keeps; by default the funnel's first"),
-        basis: str = Query("users", description="what a rate is made of: users"),
+        basis: str = Query("users", description="what a rate is made of: users, entries or adjusted"),
         by: str | None = Query(None, description="a dimension of the funnel, to have its values beside the total"),
     ) -> FunnelReport:
         """Users per stage and the rate of every step over one window, as of the latest tick."""
@@ -127,7 +127,7 @@ def _funnels(readings: Readings) -> APIRouter:
             raise _unknown(found, "basis", basis, BASES)
         if by is not None and by not in found.dimensions:
             raise _unknown(found, "dimension", by, tuple(found.dimensions))
-        return readings.report(name, chosen, by)
+        return readings.report(name, chosen, by, basis)
 
     return router
 
@@ -292,8 +292,19 @@ METRICS_ANSWER = {"description": "OK", "content": {METRICS_TYPE: {"example": 'fu
 AT = datetime(2026, 3, 2, 14, 32, 5, tzinfo=timezone.utc)
 OVERALL = Rate(numerator=310, denominator=1000, rate=0.31)
 STAGES = (
-    StageReport(name="view", title="Product page", users=1000, step=None, lost=0, events=1450, value=0),
-    StageReport(name="pay", title="Paid", users=310, step=OVERALL, lost=690, events=318, value=9540.5, target=0.4),
+    StageReport(name="view", title="Product page", users=1000, step=None, lost=0, events=1450, value=0, entries=1010, conversions=301),
+    StageReport(
+        name="pay",
+        title="Paid",
+        users=310,
+        step=OVERALL,
+        lost=690,
+        events=318,
+        value=9540.5,
+        entries=312,
+        target=0.4,
+        time_to_convert=TimeToConvert(conversions=301, p50_seconds=42.5, p90_seconds=170.2, p99_seconds=603.1),
+    ),
 )
 SUMMARY = FunnelSummary(
     name="purchase",

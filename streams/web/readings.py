@@ -22,7 +22,7 @@ class Readings(Protocol):
         """Every funnel of the config, in its order."""
         ...
 
-    def report(self, funnel: str, window: Duration, by: str | None) -> FunnelReport:
+    def report(self, funnel: str, window: Duration, by: str | None, basis: str) -> FunnelReport:
         """A funnel as of the latest tick. The API asks only for what the config has."""
         ...
 

@@ -1,20 +1,26 @@
-"""People who come in turns: traffic whose working set is everybody, however many they are.
+"""Traffic whose working set is everybody, however many they are.
 
-In a *turn* everybody comes once, in an order that is shuffled anew within each tenth of the crowd.
-So whoever comes was away while nearly all the others came, every state is as far from the
-processor's caches as any, and no two events of a chunk are of the same person. Events come 1 ms
-apart at every size; a turn of more people takes longer. What is counted in turns stays alike: the
-conversion window is six of them, the allowed lateness less than half of one, so that an event of a
-crowd of a million does what an event of ten thousand does, and only the number of states differs.
+People come in *turns*. In each turn everybody comes once, in an order that is shuffled anew within
+each tenth of the crowd: whoever comes was away while nearly all the others came, so that a state is
+as far from the processor's caches as any. What a visit is, the *manner* says:
 
-People begin as they are after TURNS_BEFORE turns. Those turns are really folded for MODELS of them,
-spread over a turn; the others get copies, objects of their own, of the states of their neighbours.
+    steps    one event, the next of the person's walk down the funnel: no state is met twice in a chunk
+    walks    a whole walk, 2.5 events on average, while 999 others are on theirs: as in the bench, people come,
+             take a few steps, and are gone
+
+A turn of more people takes longer, for the events come as fast at every size. An event does the same
+at every size, though: people are always away for longer than twice the allowed lateness; a walk is
+over well within the conversion window, and with steps that window is six turns long.
+
+People begin as they are after TURNS_BEFORE turns. Those are really folded for MODELS of them, spread
+over the turn; the others get copies, objects of their own, of the states of their neighbours.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
 
@@ -24,33 +30,50 @@ from tests.bench.contenders import config
 from tests.bench.own_work import CHUNK_RECORDS, Chunk, OwnWork
 from tests.bench.workload import BEGIN_MS, CENTS, CHANNELS, STAGES, Click
 
+EVENT_MS = 2  # between one event and the next
+LATENESS_SECONDS = 5
 TURNS_BEFORE = 10
-CONVERSION_TURNS = 6
-LATENESS_SECONDS = 2
 MODELS = 5_000
 TENTHS = 10
-SCRIPT_TURNS = 64  # then a model's steps begin again
+VISITS = 64  # of a model; then they begin again
 
 Funnel = dict[str, Any]
+Visit = list[tuple[int, str, int]]  # stage, channel and cents of each of its events
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How people come."""
+
+    walking: int  # visits under way at a time
+    events: float  # of a visit, on average
+    conversion_turns: int  # a turn of the smallest crowd is longer than twice the conversion window where this is 0
+
+
+STEPS = Manner(walking=1, events=1.0, conversion_turns=6)
+WALKS = Manner(walking=1_000, events=2.5, conversion_turns=0)
+WALK_CONVERSION_SECONDS = 20
 
 
 class Crowd:
     """So many people, and the endless traffic that they make after `TURNS_BEFORE` turns."""
 
-    def __init__(self, people: int, seed: int = 3) -> None:
-        chance = random.Random(seed)
+    def __init__(self, people: int, manner: Manner, seed: int = 3) -> None:
         self.people = people
-        self._models = min(MODELS, people)
+        self._manner = manner
+        self._chance = random.Random(seed)
         self._names = [f"user-{n:07}" for n in range(people)]
-        chance.shuffle(self._names)
-        self._scripts = [list(islice(_steps(chance), SCRIPT_TURNS)) for _ in range(self._models)]
-        self._chance = chance
+        self._chance.shuffle(self._names)
+        self._models = min(MODELS, people)
+        self._visits = [list(islice(self._script(), VISITS)) for _ in range(self._models)]
+        self._turn_ms = int(people * manner.events * EVENT_MS)
         self._clicks = self._traffic()
 
     def setup(self, others: list[Funnel] | None = None) -> Config:
-        """The bench's funnel with a window that is as many turns long at every size, and other funnels on its source."""
+        """The bench's funnel, with other funnels on its source."""
         found = config("clicks")
-        found["funnels"][0]["conversion_window"] = f"{CONVERSION_TURNS * self.people // 1000}s"
+        turns = self._manner.conversion_turns
+        found["funnels"][0]["conversion_window"] = f"{turns * self._turn_ms // 1000 or WALK_CONVERSION_SECONDS}s"
         found["funnels"] += others or []
         found["sources"][0]["allowed_lateness"] = f"{LATENESS_SECONDS}s"
         return Config.model_validate(found)
@@ -58,12 +81,11 @@ class Crowd:
     def at_work(self, setup: Config) -> OwnWork:
         """A worker that holds the states of all."""
         models = OwnWork(Plan(setup, setup.sources[0]))
-        for turn in range(TURNS_BEFORE):
-            clicks = [self._click(turn, model * self.people // self._models) for model in range(self._models)]
-            for at in range(0, len(clicks), CHUNK_RECORDS):
-                models.count(*_chunk(clicks[at : at + CHUNK_RECORDS]))
+        clicks = list(self._before())
+        for at in range(0, len(clicks), CHUNK_RECORDS):
+            models.count(*_chunk(clicks[at : at + CHUNK_RECORDS]))
         work = OwnWork(models.shard.plan)
-        states = [models.shard.states[self._names[model * self.people // self._models]] for model in range(self._models)]
+        states = [models.shard.states[self._names[self._place(model)]] for model in range(self._models)]
         places = sorted(range(self.people), key=self._names.__getitem__)  # neighbours in a turn do not lie together in memory
         work.shard.states = {self._names[place]: bytes(memoryview(states[self._model(place)])) for place in places}
         work.shard.watermark_us = models.shard.watermark_us
@@ -73,31 +95,51 @@ class Crowd:
         """The next chunks of the traffic."""
         return [_chunk(list(islice(self._clicks, CHUNK_RECORDS))) for _ in range(number)]
 
+    def _before(self) -> Iterator[Click]:
+        """The models' events of the turns before, turn by turn."""
+        for turn in range(TURNS_BEFORE):
+            for model in range(self._models):
+                place = self._place(model)
+                begin_ms = BEGIN_MS + turn * self._turn_ms + place * self._turn_ms // self.people
+                for step, (stage, channel, cents) in enumerate(self._visits[model][turn]):
+                    at_ms = begin_ms + step * self._manner.walking * EVENT_MS
+                    yield Click(at_ms % 10**12, at_ms, self._names[place], stage, channel, cents)
+
     def _traffic(self) -> Iterator[Click]:
+        visits = self._in_turns()
+        walking = [next(visits) for _ in range(self._manner.walking)]
+        begin_ms = BEGIN_MS + TURNS_BEFORE * self._turn_ms
+        for number in count():
+            at = self._chance.randrange(len(walking))
+            name, steps = walking[at]
+            yield Click(number, begin_ms + number * EVENT_MS, name, *next(steps))
+            if not steps.__length_hint__():
+                walking[at] = next(visits)
+
+    def _in_turns(self) -> Iterator[tuple[str, Any]]:
+        """Who comes, and an iterator over the steps of that visit."""
         edges = [self.people * tenth // TENTHS for tenth in range(TENTHS + 1)]
         for turn in count(TURNS_BEFORE):
             for first, last in zip(edges, edges[1:]):
                 places = list(range(first, last))
                 self._chance.shuffle(places)
-                for offset, place in enumerate(places):
-                    yield self._click(turn, place, first + offset)
+                for place in places:
+                    yield self._names[place], iter(self._visits[self._model(place)][turn % VISITS])
 
-    def _click(self, turn: int, place: int, at: int | None = None) -> Click:
-        """What the person at a place of the crowd does in a turn, at a place of that turn."""
-        number = turn * self.people + (place if at is None else at)
-        stage, channel, cents = self._scripts[self._model(place)][turn % SCRIPT_TURNS]
-        return Click(number, BEGIN_MS + number, self._names[place], stage, channel, cents)
+    def _script(self) -> Iterator[Visit]:
+        """One visit after another; as in the bench, a quarter leaves after each stage."""
+        while True:
+            channel = self._chance.choice(CHANNELS)
+            stages = range(self._chance.randint(1, len(STAGES)))
+            walk = [(stage, channel, self._chance.randint(*CENTS) if stage == len(STAGES) - 1 else 0) for stage in stages]
+            yield from [walk] if self._manner.events > 1 else ([step] for step in walk)
 
     def _model(self, place: int) -> int:
         return place * self._models // self.people
 
-
-def _steps(chance: random.Random) -> Iterator[tuple[int, str, int]]:
-    """Stage, channel and cents of one walk after another; as in the bench, a quarter leaves after each stage."""
-    while True:
-        channel = chance.choice(CHANNELS)
-        for stage in range(chance.randint(1, len(STAGES))):
-            yield stage, channel, chance.randint(*CENTS) if stage == len(STAGES) - 1 else 0
+    def _place(self, model: int) -> int:
+        """The first place whose person is like the model."""
+        return -(-model * self.people // self._models)
 
 
 def _chunk(clicks: list[Click]) -> Chunk:

@@ -122,6 +122,8 @@ def replayed_stages(expected: Recount, split: Split) -> list[dict[str, Any]]:
             "name": name,
             "reached": expected.total(FUNNEL, "users", place, split),
             "windows": {window: replayed_window(expected, place, window, split) for window in WINDOWS},
+            "entries": expected.total(FUNNEL, "entries", place, split),
+            "conversions": expected.total(FUNNEL, "conversions", place, split) if place < len(STAGES) - 1 else None,
             "events": expected.total(FUNNEL, "events", place, split),
             "value": 0.0,
         }

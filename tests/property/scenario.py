@@ -164,14 +164,15 @@ def _written_dimension(name: str, dimension: Dimension, max_values: int) -> dict
 class Sender:
     """Records in the order of event time: mostly new events, some sent again, some bad."""
 
-    def __init__(self, chance: random.Random, funnels: Sequence[Funnel], entities: int, lateness: int) -> None:
+    def __init__(self, chance: random.Random, funnels: Sequence[Funnel], entities: int, lateness: int, *, dense: bool = False) -> None:
         self.chance = chance
+        self.remembered = 60 if dense else 5  # events back of which one may be sent again
         self.way = [min(stage.names) for stage in chance.choice(funnels).stages]
         self.eager = chance.choice((0, 0.5, 0.8))  # how often people go the way of a funnel
         self.entities = [f"u{place}" for place in range(entities)]
         near_us = lateness * SECOND
         near = (0, 0, 1, near_us // 10, near_us // 3, near_us, near_us + 1)  # where it is the lateness that decides
-        self.gaps_us = chance.choice((*GAPS_US, near, near, near))
+        self.gaps_us = (0, 1, near_us // 50, near_us // 20, near_us // 10) if dense else chance.choice((*GAPS_US, near, near, near))
         self.now_us = BEGIN_US
         self.sent: dict[str, list[Event]] = defaultdict(list)
         self.odd_values = chance.random() < 0.5
@@ -185,7 +186,7 @@ class Sender:
         entity = self.chance.choice(self.entities)
         before = self.sent[entity]
         if before and kind < 0.12:
-            again = self.chance.choice(before[-3:])  # the same record once more
+            again = self.chance.choice(before[-self.remembered :])  # the same record once more
             return again.time_us, (again.raw, again)
         event = self._event(entity, self._event_id(before, kind))
         before.append(event)
@@ -193,7 +194,7 @@ class Sender:
 
     def _event_id(self, before: Sequence[Event], kind: float) -> str:
         if before and kind < 0.35:
-            again = self.chance.choice(before[-5:]).event_id
+            again = self.chance.choice(before[-self.remembered :]).event_id
             # Of records with one id and one time, but other content, which one counts is another question: see test_permutations.
             return "" if any(e.event_id == again and e.time_us == self.now_us for e in before) else again
         return f"e{self.chance.randint(0, 10**9)}" if kind < 0.7 else ""
@@ -229,11 +230,13 @@ def event_of(
     return Event(raw, entity, name, time_us, event_id, properties or {})
 
 
-def scenario(chance: random.Random, *, events: int, entities: int, late: bool, lateness: int | None = None) -> Scenario:
-    """Random funnels and a random stream; without `late`, no event comes later than is allowed."""
+def scenario(
+    chance: random.Random, *, events: int, entities: int, late: bool, lateness: int | None = None, dense: bool = False
+) -> Scenario:
+    """Random funnels and a random stream; without `late`, no event comes later than is allowed. `dense`: many within that time."""
     funnels = [random_funnel(chance, number) for number in range(chance.randint(1, 3))]
     lateness = chance.choice(LATENESS) if lateness is None else lateness
-    sender = Sender(chance, funnels, entities, lateness)
+    sender = Sender(chance, funnels, entities, lateness, dense=dense)
     partitions: list[list[Record]] = [[] for _ in range(PARTITIONS)]
     for raw, event in arrivals(chance, [sender.send() for _ in range(events)], _delay_max_us(chance, lateness, late)):
         place = chance.randrange(PARTITIONS) if event is None else int(event.entity[1:]) % PARTITIONS

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.property.brute import SECOND, Cell, Dimension, Funnel, Stage, buckets, totals, window, window_begin
-from tests.property.scenario import BEGIN_US, Live, Scenario, agree, cut, defined, event_of, replayed, scenario
+from tests.property.scenario import BEGIN_US, Live, Scenario, agree, arrivals, cut, defined, event_of, replayed, scenario
 
 # A failure is made smaller before it is shown, which takes minutes.
 pytestmark = pytest.mark.timeout(600)
@@ -76,20 +76,31 @@ def test_a_long_stream_is_counted_as_defined(seed: int) -> None:
     agree(asyncio.run(Live(sent, chance).run()), defined(sent.truth(), sent.funnels), f"seed {seed}\n{sent}")
 
 
+@pytest.mark.parametrize("seed", range(9))
+def test_people_with_many_events_within_the_lateness_are_counted_as_defined(seed: int) -> None:
+    """So that a late event, or one sent again, finds many others around it and some just out of reach."""
+    chance = random.Random(seed)
+    sent = scenario(chance, events=160, entities=2, late=seed % 3 == 0, dense=True)
+    agree(asyncio.run(Live(sent, chance).run()), defined(sent.truth(), sent.funnels), f"seed {seed}\n{sent}")
+
+
 @pytest.mark.parametrize("order", ["ordered", "any", "strict"])
 def test_somebody_busy_is_counted_as_defined(order: str) -> None:
-    """More events within the allowed lateness than are remembered of anybody; they come in the order of their time."""
+    """More events within the allowed lateness than are remembered of anybody; none of them 50 events late, or resent as late."""
     chance = random.Random(1)
     stages = tuple(Stage(frozenset(name)) for name in ("a", "b", "ac"))
     funnel = Funnel("f0", stages, 10 * SECOND, (60, 3600), {"channel": Dimension()}, order)
     events, time_us = [], BEGIN_US
-    for number in range(700):
-        time_us += chance.choice((0, 1, 1000, SECOND // 2))
-        events.append(event_of("u0", chance.choice("abc"), time_us, f"e{number}", {"channel": chance.choice(("ads", "mail"))}))
-    records = [(event.raw, event) for event in sorted(events, key=funnel.order_of)]
-    for share in (0.01, 0.2):
-        sent = Scenario([funnel], 600, [list(cut(chance, records, share)), [[]]], 256)
-        agree(asyncio.run(Live(sent, chance).run()), defined(sent.truth(), [funnel]), f"chunks: {share}")
+    for number in range(600):
+        time_us += chance.choice((0, 1, 1000, SECOND // 2, SECOND))
+        event_id = chance.choice(events[-20:]).event_id if events and chance.random() < 0.1 else f"e{number}"
+        if any(e.event_id == event_id and e.time_us == time_us for e in events[-20:]):
+            event_id = f"e{number}"
+        events.append(event_of("u0", chance.choice("abc"), time_us, event_id, {"channel": chance.choice(("ads", "mail"))}))
+    timed = [(event.time_us, (event.raw, event)) for event in events]
+    for share, delay_us in ((0.2, 0), (0.05, 8 * SECOND)):
+        sent = Scenario([funnel], 600, [list(cut(chance, arrivals(chance, timed, delay_us), share)), [[]]], 256)
+        agree(asyncio.run(Live(sent, chance).run()), defined(sent.truth(), [funnel]), f"chunks: {share}, delay: {delay_us}")
 
 
 def test_the_streams_hold_what_can_happen() -> None:

@@ -10,6 +10,10 @@ from tests.simulation import picture, report
 from tests.simulation.study import incident, incidents, rhythm
 
 
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the incident too, as .svg or .png")
@@ -21,7 +25,9 @@ def main() -> int:
     options = parser.parse_args()
     if options.picture and not picture.available():
         sys.exit(picture.MISSING)
+    say(f"simulating {options.history + options.healthy + 3} days")
     study = incident(options.history, options.healthy, options.seed, options.traffic)
+    say(f"simulating nights, and {options.incidents} incidents")
     nights = rhythm(21, 7, options.seed, options.traffic / 2)
     for line in report.lines(study, nights, incidents(options.incidents, options.seed, options.traffic)):
         print(line)

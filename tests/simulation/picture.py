@@ -97,7 +97,11 @@ def _moments(axes: Any, study: Study, last: int, *, closely: bool) -> None:
 
 def _names(axes: Any, study: Study, *, closely: bool) -> None:
     """The name of each line, beside it."""
-    axes.set_title("The hours around it" if closely else "Three days; from noon of the second on, 60% of the conversions fail", loc="left", fontweight="bold")
+    axes.set_title(
+        "The hours around it" if closely else "Three days; from noon of the second on, 60% of the conversions fail",
+        loc="left",
+        fontweight="bold",
+    )
     if closely:
         places = {ADJUSTED: (2.2, 0.145), PLAIN: (0.75, 0.268), MATURE: (2.2, 0.308), TRUTH: (4.3, 0.085)}
         axes.plot([-1, 5], [study.lowest_plain] * 2, color=ORANGE, linewidth=0.9)

@@ -185,7 +185,9 @@ def test_strictly_an_event_whose_condition_fails_is_a_foreign_one() -> None:
 
 
 def test_a_strict_funnel_is_strict_by_itself() -> None:
-    found = Walk(plan_of(funnel("f", "ab"), funnel("g", "ab", order="strict"), funnel("h", "ax", order="strict"))).take(events("a@0 x@1 b@2"))
+    found = Walk(plan_of(funnel("f", "ab"), funnel("g", "ab", order="strict"), funnel("h", "ax", order="strict"))).take(
+        events("a@0 x@1 b@2")
+    )
     assert [found.reaches(number) for number in range(3)] == ["1@0 2@2", "1@0", "1@0 2@1"]
 
 
@@ -209,7 +211,10 @@ def test_a_strict_funnel_is_strict_by_itself() -> None:
 )
 def test_an_exclusion_ends_the_chains_that_stand_between_its_stages(exclude: str, given: str, reached: str) -> None:
     """What was reached stays; a start that the event itself sets stands; its own reaches are decided before it."""
-    exclusions = [{"event": word[0], "from": f"{'abcd'.index(word[2]) + 1}{word[2]}", "to": f"{'abcd'.index(word[4]) + 1}{word[4]}"} for word in exclude.split()]
+    exclusions = [
+        {"event": word[0], "from": f"{'abcd'.index(word[2]) + 1}{word[2]}", "to": f"{'abcd'.index(word[4]) + 1}{word[4]}"}
+        for word in exclude.split()
+    ]
     assert walked(given, events="abcd", exclude=exclusions).reaches() == reached
 
 
@@ -249,7 +254,9 @@ def test_an_event_does_not_convert_the_entry_that_it_opens_but_in_any_order() ->
     assert walked("p@0", events="pp", order="any").totals("ecx") == {"e0": 1, "c0": 1, "e1": 1, "x1": 1}
 
 
-@pytest.mark.parametrize("changes", [{"exclude": [{"event": "x", "from": "1a", "to": "2b"}]}, {"order": "strict"}], ids=["exclude", "strict"])
+@pytest.mark.parametrize(
+    "changes", [{"exclude": [{"event": "x", "from": "1a", "to": "2b"}]}, {"order": "strict"}], ids=["exclude", "strict"]
+)
 def test_an_entry_is_closed_by_time_alone(changes: dict[str, Any]) -> None:
     found = walked("a@0 x@5 b@10 a@20 b@25", **changes)
     assert found.reaches() == "1@0 1@20 2@25"
@@ -350,7 +357,13 @@ def test_in_any_order_an_event_brings_its_value_only_to_stages_it_matches() -> N
 
 # Backwards
 
-WAYS: list[dict[str, Any]] = [{}, {"order": "any"}, {"order": "strict"}, {"exclude": [{"event": "x", "from": "1a", "to": "3c"}]}, {"events": "aab"}]
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"order": "any"},
+    {"order": "strict"},
+    {"exclude": [{"event": "x", "from": "1a", "to": "3c"}]},
+    {"events": "aab"},
+]
 
 
 @pytest.mark.parametrize("changes", WAYS, ids=repr)

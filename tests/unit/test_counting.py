@@ -296,7 +296,9 @@ EVERYTHING = (
     funnel("g", "ba", order="strict", dimensions={"e": "properties.d", "p": "properties.p"}),
     funnel("h", "abc", exclude=[{"event": "b", "where": {"properties.p": 2}, "from": "1a", "to": "2b"}]),
     funnel(
-        "i", order="any", stages=[{"name": "1", "event": "c", "where": {"properties.p": 2}}, {"name": "2", "event": "b"}, PAYING[0] | {"name": "3"}]
+        "i",
+        order="any",
+        stages=[{"name": "1", "event": "c", "where": {"properties.p": 2}}, {"name": "2", "event": "b"}, PAYING[0] | {"name": "3"}],
     ),
 )
 

@@ -7,7 +7,20 @@ from collections.abc import Sequence
 
 import pytest
 
-from streams.retention import AGES, BUCKET_US, COHORTS, CONVERSIONS, CONVERTED, ENTRIES, EVENTS, REACHES, USERS, VALUE, kept_widths, state_seconds
+from streams.retention import (
+    AGES,
+    BUCKET_US,
+    COHORTS,
+    CONVERSIONS,
+    CONVERTED,
+    ENTRIES,
+    EVENTS,
+    REACHES,
+    USERS,
+    VALUE,
+    kept_widths,
+    state_seconds,
+)
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 

@@ -73,7 +73,9 @@ def test_a_late_event_changes_only_what_it_changes() -> None:
     ("lateness", "second", "fate"),
     [("30s", 70, "applied"), ("30s", 69.999, "late"), ("0s", 100, "applied"), ("0s", 99.999, "late"), ("60s", 40, "applied")],
 )
-def test_an_event_is_late_when_it_is_older_than_the_newest_by_more_than_the_allowed_lateness(lateness: str, second: float, fate: str) -> None:
+def test_an_event_is_late_when_it_is_older_than_the_newest_by_more_than_the_allowed_lateness(
+    lateness: str, second: float, fate: str
+) -> None:
     shard = Shard(config(allowed_lateness=lateness))
     shard.feed(event("a", 0), event("a", 100))
     before = shard.books()
@@ -398,4 +400,6 @@ def test_a_changed_lateness_takes_nobody_back_in_time(before: str, after: str) -
     shard.feed(*events("a@45"))
     assert shard.totals("n")[1:] == [2, 0], "no b is further than 60 s from an a before it"
     assert shard.users(window="1m") == [1, 1, 0], "both within the minute before 100 s"
-    assert {cell for cell, count in shard.counts().totals.items() if count and cell[0] == "h"} == {age_cell(1, age_bin(n)) for n in (10_000_000, 30_000_000)}
+    assert {cell for cell, count in shard.counts().totals.items() if count and cell[0] == "h"} == {
+        age_cell(1, age_bin(n)) for n in (10_000_000, 30_000_000)
+    }

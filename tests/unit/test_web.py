@@ -75,7 +75,7 @@ class FakeReadings:
             for f in self.config.funnels
         ]
 
-    def report(self, funnel: str, window: Duration, by: str | None) -> FunnelReport:
+    def report(self, funnel: str, window: Duration, by: str | None, basis: str) -> FunnelReport:
         if self.error is not None:
             raise self.error
         self.asked.append((funnel, str(window), by))
@@ -84,6 +84,7 @@ class FakeReadings:
             title="",
             source="web",
             window=str(window),
+            basis=basis,
             conversion_window="30m",
             at=AT,
             stale=False,
@@ -164,7 +165,7 @@ def test_a_funnel_is_reported_for_the_window_asked(readings: FakeReadings, query
 def test_a_rate_without_a_denominator_is_null(readings: FakeReadings) -> None:
     """No denominator, no rate: null and not 0."""
     stages = ask(readings, "/api/v1/funnels/purchase").json()["stages"]
-    assert stages[1]["step"] == {"numerator": 0, "denominator": 0, "rate": None}
+    assert stages[1]["step"] == {"numerator": 0, "denominator": 0, "rate": None, "low": None, "high": None}
 
 
 def test_a_name_is_taken_from_the_address_unquoted(readings: FakeReadings) -> None:

@@ -1,0 +1,113 @@
+"""[pure] The age-adjusted rates of one funnel, kept ready: baselines learned once an hour, entries summed as they come.
+
+What the formulae need (`adjusted`, `baseline`) is taken from the funnel's counts by bucket. A step's
+entries are summed up when it is first asked about, and followed from then on.
+"""
+
+from __future__ import annotations
+
+from schemas import report
+from schemas.duration import MICROS
+from schemas.report import Rate
+from streams.adjusted import Adjusted, Due, Entries, Weights, adjusted, complete_since, due, groups, projected, to_come
+from streams.baseline import Baseline, NoBaseline, Terms, finished_until_us, hours_of, learn, learn_value
+from streams.rates import Split
+from streams.retention import CONVERSIONS, CONVERTED, ENTRIES, HOUR_SECONDS
+from streams.windows import Cells, FunnelCounts, cell, first_bucket
+
+
+class Adjusting:
+    """The adjusted rates of one funnel's steps, total and by dimension value. See `rates.AdjustedRates`."""
+
+    def __init__(self, counts: FunnelCounts, lateness_us: int) -> None:
+        funnel = counts.plan.funnel
+        learned = funnel.baseline
+        self._counts = counts
+        self._terms = Terms(
+            funnel.conversion_window.micros, lateness_us, learned.half_life.micros, learned.min_entries, learned.by == "hour_of_week"
+        )
+        self._kept = {kept.seconds: kept.count for kept in counts.plan.kept}
+        self._entries: dict[str, Entries] = {}  # by the name of the count
+        self._baselines: dict[tuple[int, Split | None], Baseline | NoBaseline] = {}
+        self._weights: dict[tuple[int, int], tuple[Due, Weights]] = {}  # by stage and window
+        self._at_us = 0
+        self._learned_until = -1
+        counts.followers.append(self._follow)
+
+    def at(self, at_us: int) -> Adjusting:
+        """Itself, as of T."""
+        if at_us != self._at_us:
+            self._at_us = at_us
+            self._weights.clear()
+        until = finished_until_us(self._terms, at_us)
+        if until != self._learned_until:
+            self._learned_until = until
+            self._baselines.clear()
+        return self
+
+    def step(self, stage: int, window_seconds: int, split: Split | None) -> tuple[Rate, report.Adjusted]:
+        """The rate of the step into a stage over the trailing window, and what stands behind it."""
+        counts, at_us = self._counts, self._at_us
+        total, own = self._baseline(stage, None), self._baseline(stage, split)
+        observed = counts.count(CONVERTED, stage, window_seconds, at_us, split)
+        if isinstance(total, NoBaseline):
+            return _shown(adjusted(observed, Entries(self._kept), None, total), None)
+        weights, after = self._weighed(stage, window_seconds, total)
+        entries = self._entries_of(stage - 1, split)
+        found = adjusted(observed, entries, weights, own)
+        if isinstance(own, NoBaseline) or not found.ready:
+            return _shown(found, None)
+        opened, converted = (counts.count(family, stage - 1, window_seconds, at_us, split) for family in (ENTRIES, CONVERSIONS))
+        final = projected(opened, converted, entries, after, own, found)
+        share = Rate(numerator=converted, denominator=opened, rate=final.rate, low=final.low, high=final.high)
+        return _shown(found, share if opened else None)
+
+    def _baseline(self, stage: int, split: Split | None) -> Baseline | NoBaseline:
+        known = self._baselines.get((stage, split))
+        if known is None:
+            hours = hours_of(self._counts.buckets.get(HOUR_SECONDS, {}), stage, *(split or ()))
+            total = None if split is None else self._baseline(stage, None)
+            if total is None or isinstance(total, NoBaseline):
+                known = learn(hours, self._terms, self._at_us) if total is None else total
+            else:
+                known = learn_value(hours, self._terms, self._at_us, total)
+            self._baselines[stage, split] = known
+        return known
+
+    def _weighed(self, stage: int, window_seconds: int, total: Baseline) -> tuple[Due, Weights]:
+        known = self._weights.get((stage, window_seconds))
+        if known is None:
+            width, first = first_bucket(window_seconds, self._at_us)
+            since = complete_since(self._kept, self._terms.conversion_us, self._at_us)
+            parted = groups(since, first * width * MICROS, self._at_us, self._terms.conversion_us, by_hour=self._terms.by_hour)
+            known = self._weights[stage, window_seconds] = due(parted, total), to_come(parted, total)
+        return known
+
+    def _entries_of(self, stage: int, split: Split | None) -> Entries:
+        name = cell(ENTRIES, stage, *(split or ()))
+        known = self._entries.get(name)
+        if known is None:
+            buckets = {
+                width: {bucket: cells[name] for bucket, cells in of_width.items() if name in cells}
+                for width, of_width in self._counts.buckets.items()
+            }
+            known = self._entries[name] = Entries.of(buckets, self._kept)
+        return known
+
+    def _follow(self, width: int, bucket: int, cells: Cells) -> None:
+        for name, entries in self._entries.items():
+            if name in cells:
+                entries.add(width, bucket, cells[name])
+
+
+def _shown(found: Adjusted, share: Rate | None) -> tuple[Rate, report.Adjusted]:
+    step = Rate(numerator=found.numerator, denominator=round(found.denominator, 3), rate=found.rate, low=found.low, high=found.high)
+    behind = report.Adjusted(
+        ready=found.ready,
+        reason=found.reason,
+        expected=round(found.expected, 3),
+        baseline=found.baseline,
+        capped=found.capped,
+        projected=share,
+    )
+    return step, behind

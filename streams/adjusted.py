@@ -255,7 +255,7 @@ def adjusted(observed: int, entries: Entries, weights: Due | None, baseline: Bas
     worth = entries.weigh(weights.worth)
     if worth < LEAST_WORTH:
         return Adjusted(observed, 0.0, 0.0, baseline.level, reason="no entry was due to convert in the window")
-    expected = baseline.level * entries.weigh(weights.usual)
+    expected = baseline.level * (worth if weights.usual is weights.worth else entries.weigh(weights.usual))
     low, high = poisson_limits(observed, confidence)
     return Adjusted(
         observed,

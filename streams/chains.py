@@ -17,31 +17,39 @@ stages that one event reaches come one after the other.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.ages import age_bin
-from streams.matching import CELLS, Op, Step
+from streams.ages import MILLI_US
+from streams.matching import CELLS, Match, Op
 from streams.retention import BUCKET_US
 from streams.values import GROUP
 
 START, VALUES, MARK, OPENED, ENTERED = range(CELLS)
-USERS, EVENTS, VALUE, ENTRIES, CONVERSIONS, CONVERTED = range(6)  # of a record of counts
-BIN_BITS = 8  # of an age bin
+USERS, EVENTS, VALUE, ENTRIES, CONVERSIONS, CONVERTED, AGES = range(7)  # of a record of counts; ages: bin -> conversions
 
 Blocks = dict[int, list[Any]]  # by definition
-Counts = dict[int, dict[str, dict[int, list[int]]]]  # funnel number << 8 | stage -> values -> finest bucket -> record of counts
-Ages = dict[int, dict[int, int]]  # stage converted into -> finest bucket of the opening << BIN_BITS | age bin -> conversions
+Record = list[Any]
+Counts = defaultdict[int, defaultdict[str, defaultdict[int, Record]]]  # funnel number << 8 | stage -> values -> finest bucket
 Reaches = dict[int, list[tuple[int, int]]]  # by funnel number: (stage, event time)
+
+
+def nothing_counted() -> Counts:
+    """Counts that grow by whatever is asked for."""
+    return defaultdict(lambda: defaultdict(lambda: defaultdict(_nothing)))
+
+
+def _nothing() -> Record:
+    return [0, 0, 0, 0, 0, 0, {}]
 
 
 @dataclass
 class Fold:
     """What a batch did: counts, ages at conversion, fates, and the states it touched."""
 
-    counts: Counts = field(default_factory=dict)
-    ages: Ages = field(default_factory=dict)
+    counts: Counts = field(default_factory=nothing_counted)
     touched: dict[str, bytes] = field(default_factory=dict)  # of every entity that an event was for
     applied: int = 0
     filtered: int = 0
@@ -55,11 +63,10 @@ def walk(
     blocks: Blocks,
     places: Iterable[int],
     times: Sequence[int],
-    steps: Sequence[Iterable[Step]],
+    matches: Sequence[Match | None],
     values: Sequence[str],
     amounts: Mapping[int, Mapping[int, int]],
     counts: Counts,
-    ages: Ages,
     sign: int = 1,
     reached: Reaches | None = None,
 ) -> None:
@@ -72,10 +79,9 @@ def walk(
     for i in places:
         time = times[i]
         bucket = time // BUCKET_US
-        for definition, number, size, values_at, _, window, matched, clears, ascending in steps[i]:
-            try:
-                cells = blocks[definition]
-            except KeyError:
+        for definition, funnel, size, values_at, _, window, matched, clears, ascending in matches[i].steps:  # type: ignore[union-attr]  # who has none has no place
+            cells = blocks.get(definition)
+            if cells is None:
                 cells = blocks[definition] = [None] * size
             ops = matched
             if ascending is not None:
@@ -91,16 +97,13 @@ def walk(
                     if start is None or time - start > window:
                         continue
                     chain = cells[prior + 1]
-                try:
-                    record = counts[stage][chain][bucket]
-                except KeyError:
-                    record = _record(counts, stage, chain, bucket)
+                record = counts[stage][chain][bucket]
                 record[1] += sign
                 mark, shown = cells[its_mark], cells[its_values]
                 if mark != bucket or shown != chain:
                     record[0] += sign
                     if mark is not None:  # the entity counts as a user here now, and there no longer
-                        _record(counts, stage, shown, mark)[0] -= sign
+                        counts[stage][shown][mark][0] -= sign
                 if valued and i in amounts:
                     record[2] += sign * amounts[i].get(stage, 0)
                 if at:
@@ -109,10 +112,14 @@ def walk(
                         cells[prior + 4] = True  # the entry at the stage before converts, once
                         if entered is None:
                             entered = cells[prior + 1]
-                        (record if entered == chain else _record(counts, stage, entered, bucket))[5] += sign
-                        opening = opened // BUCKET_US
-                        _record(counts, stage - 1, entered, opening)[4] += sign
-                        _age(ages, stage, opening, time - opened, sign)
+                        (record if entered == chain else counts[stage][entered][bucket])[5] += sign
+                        opening = counts[stage - 1][entered][opened // BUCKET_US]
+                        opening[4] += sign
+                        age = (time - opened) // MILLI_US
+                        octave = age.bit_length()  # the bin as in `ages.age_bin`, which a call would cost too much
+                        number = age if octave < 3 else (octave - 2 << 2) + (age >> octave - 3 & 3)
+                        bins = opening[6]
+                        bins[number] = bins.get(number, 0) + sign
                 opened = cells[its_opened]
                 if opened is None or time - opened > window:
                     cells[its_opened] = time
@@ -126,7 +133,7 @@ def walk(
                 if advanced is not None:
                     advanced.append(at)
                 if reached is not None:
-                    reached.setdefault(number, []).append((stage, time))
+                    reached.setdefault(funnel, []).append((stage, time))
             if advanced is not None:
                 for at in clears:
                     if cells[at] is not None and at not in advanced:
@@ -137,20 +144,6 @@ def walk(
 def own_values(values: str, values_at: int) -> str:
     """One funnel's part of the values that an event brings."""
     return values if values_at < 0 else values.split(GROUP)[values_at]
-
-
-def _record(counts: Counts, stage: int, values: str, bucket: int) -> list[int]:
-    try:
-        return counts[stage][values][bucket]
-    except KeyError:
-        found = counts.setdefault(stage, {}).setdefault(values, {})[bucket] = [0, 0, 0, 0, 0, 0]
-        return found
-
-
-def _age(ages: Ages, stage: int, opening: int, age_us: int, sign: int) -> None:
-    of_stage = ages.setdefault(stage, {})
-    place = opening << BIN_BITS | age_bin(age_us)
-    of_stage[place] = of_stage.get(place, 0) + sign
 
 
 def _any_order(ops: tuple[Op, ...], ascending: tuple[Op, ...], window: int, cells: list[Any], time: int, values: str) -> tuple[Op, ...]:

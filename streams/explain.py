@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from schemas.condition import Where
 from schemas.event import iso, moment_of
 from schemas.explanation import Entry, FormerStanding, FunnelStanding, Reach, SourceExplanation, StageStanding, StandingState, Wait
-from streams.chains import ENTERED, MARK, OPENED, START, VALUES, Blocks
+from streams.chains import ENTERED, MARK, OPENED, START, VALUES, Blocks, nothing_counted
 from streams.matching import CELLS, NUMBER
 from streams.plan import FunnelPlan, Plan
 from streams.resting import REST_SECONDS, awake
@@ -37,6 +37,11 @@ class Span(NamedTuple):
     @property
     def known(self) -> bool:
         return self.before - self.since == 1
+
+    @property
+    def last(self) -> int:
+        """What the reach was not later than."""
+        return self.since if self.known else self.before
 
     def __str__(self) -> str:
         return f"at {iso(self.since)}" if self.known else f"between {iso(self.since)} and {iso(self.before)}"
@@ -116,7 +121,7 @@ def _memories(plan: Plan, state: State) -> dict[int, Memory]:
         instant = [place for place in places if applied[place]]
         asked = {step[NUMBER] for place in instant for step in plan.matcher.by_key(entries[place].key).steps}
         starts = {number: _starts(blocks, plan.funnels[number]) for number in asked}
-        reached = replay(plan, [entries[place] for place in instant], [True] * len(instant), blocks, {}, {}, 1)
+        reached = replay(plan, [entries[place] for place in instant], [True] * len(instant), blocks, nothing_counted(), 1)
         for number in asked:
             stages = {stage & 0xFF for stage, _ in reached.get(number, ())}
             _remember(found.setdefault(number, Memory()), time, stages, starts[number], _starts(blocks, plan.funnels[number]))
@@ -255,7 +260,7 @@ class Standing:
                 return self._passed(start)
             return Verdict("ended", self._ender(place, "ended", "came") + f" at {iso(time)}")
         assert reached is not None
-        latest = min(reached.before + self._window_us, self._clock.now)
+        latest = min(reached.last + self._window_us, self._clock.now)
         if self._note is None or self._note < reached.since or not self._can_be_ended(place):
             return Verdict("passed", f"the conversion window ({self._window}) passed at {iso(latest)} at the latest")
         if self._clock.now <= reached.since + REST_US:  # too soon for a start to be let go: the note's event took it, or one before
@@ -284,7 +289,7 @@ class Standing:
             if at.start is None:
                 stands = newer
             else:
-                own = at.start != following.start  # else the chain has gone on
+                own = all(at.start != deeper.start for deeper in self._stages[place + 1 :])  # else the chain has gone on
                 stands = own and (newer or following.start is not None or at.start + self._window_us >= self._clock.now)
             if stands:
                 yield place, self._chain(place)

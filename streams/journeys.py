@@ -15,7 +15,7 @@ from xxhash import xxh3_64_hexdigest
 
 from schemas.event import Batch
 from streams.chains import Fold, Reaches, walk
-from streams.matching import NOTHING, Match
+from streams.matching import Match
 from streams.plan import Plan, Prepared
 from streams.resting import AWAKE, awake
 from streams.tail import LAZY, NEW, TAIL_MAX, Entity, Entry, Identity, Reached, pack, packed_blocks, shortened, unpack, unpack_blocks
@@ -39,9 +39,8 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, byte
     skip = {bad.index for bad in prepared.bad}
     times, matches, values, amounts = batch.times, prepared.matches, prepared.values, prepared.amounts
     identities = _identities(batch)
-    steps = [() if match is None else match.steps for match in matches]
     get_state, touched, lateness, layout = states.get, out.touched, plan.lateness_us, plan.layout
-    counts, ages, applied = out.counts, out.ages, 0
+    counts, applied = out.counts, 0
     orderly = all(map(lt, times, islice(times, 1, None))) and len(set(identities)) == len(identities)
     for entity, places in _by_entity(batch.entities, matches, skip, out).items():
         packed = get_state(entity)
@@ -68,15 +67,15 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, byte
             tail, count, before, folded_by, floor = b"", 0, known, layout, -1
             if since < horizon:
                 past = [i for i in places if times[i] < horizon]
-                walk(blocks, past, times, steps, values, amounts, counts, ages, 1, reached)
+                walk(blocks, past, times, matches, values, amounts, counts, 1, reached)
                 applied += len(past)
                 before = packed_blocks(blocks)
                 new = places[len(past) :]
             oldest = times[new[0]]
-        walk(blocks, new, times, steps, values, amounts, counts, ages, 1, reached)
+        walk(blocks, new, times, matches, values, amounts, counts, 1, reached)
         for i in new:
-            match = matches[i] or NOTHING
-            tail += pack((times[i], identities[i], match.key, values[i] if match.openers else "", amounts.get(i) if match.stages else None))
+            match = matches[i]
+            tail += pack((times[i], identities[i], match.key, values[i] if match.openers else "", amounts.get(i) if match.stages else None))  # type: ignore[union-attr]
         count += len(new)
         applied += len(new)
         folded = (until, blocks, tail, count, oldest, before, folded_by, floor)
@@ -89,12 +88,11 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, byte
 def _by_entity(entities: list[str], matches: list[Match | None], skip: set[int], out: Fold) -> dict[str, list[int]]:
     """The places of each entity's events, in order of arrival, without those that are filtered or bad."""
     groups: dict[str, list[int]] = {}
-    get_group = groups.get
-    filtered = 0
-    for i, entity in enumerate(entities):
-        if matches[i] is None:
+    get_group, filtered = groups.get, 0
+    for i, (entity, match) in enumerate(zip(entities, matches)):
+        if match is None:
             filtered += i not in skip
-        elif i not in skip:
+        elif not skip or i not in skip:
             group = get_group(entity)
             if group is None:
                 groups[entity] = [i]

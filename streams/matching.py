@@ -43,6 +43,11 @@ class Match:
     lowest: int  # of all funnels
 
 
+def only(step: Step) -> Match:
+    """What an event does in one funnel, as a match."""
+    return Match((step,), SEALED, (), (), step[LOWEST])
+
+
 NOTHING = Match((), SEALED, (), (), NO_STAGE)
 
 

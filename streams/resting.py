@@ -1,9 +1,10 @@
 """[pure] States at rest: as small as they can be while an entity is away, and gone when nothing can depend on them.
 
-An entity rests once its newest event lies REST_SECONDS behind its partition's watermark. Its tail is
-folded then (an event that would have to go before its newest one is late, "late:tail_full"), chains
-and entries past their conversion window are dropped, and so are marks that no window reaches. What
-is left is written relative to the newest event, a value that repeats only once:
+An entity rests once its newest event lies REST_SECONDS (twice the allowed lateness, where that is
+more) behind its partition's watermark. Its tail is folded then (an event that would have to go before
+its newest one is late, "late:tail_full"), chains and entries past their conversion window are dropped,
+and so are marks that no window reaches. What is left is written relative to the newest event, a value
+that repeats only once:
 
     [newest, {definition: cells}]    two cells a stage (values, mark) where no chain and no entry lives, else
                                      True and all cells; times are µs before the newest, marks buckets before
@@ -21,7 +22,7 @@ from streams.chains import ENTERED, MARK, OPENED, START, VALUES, Blocks
 from streams.matching import CELLS
 from streams.plan import FunnelPlan, Plan
 from streams.retention import BUCKET_US, USERS
-from streams.tail import NO_BLOCKS, State, pack, packed_blocks, unpack, unpack_blocks
+from streams.tail import State, pack, packed_blocks, unpack, unpack_blocks
 
 REST_SECONDS = 3600  # behind the watermark: how long an event may be on its way and still find all it may depend on
 GONE_FUNNEL_SECONDS = 31 * 86_400  # how long the cells of a funnel that the config does not have are kept
@@ -37,7 +38,7 @@ def awake(packed: bytes) -> State:
         return state
     newest, blocks = _unpack_rested(packed)
     known = packed_blocks({definition: _spread(cells, newest) for definition, cells in blocks.items()})
-    return newest, known, b"", 0, -1, NO_BLOCKS, 0, newest
+    return newest, known, b"", 0, -1, known, 0, newest
 
 
 def is_at_rest(packed: bytes) -> bool:
@@ -48,14 +49,14 @@ def is_at_rest(packed: bytes) -> bool:
 def rested(plan: Plan, packed: bytes, watermark_us: int) -> bytes | None:
     """A stored state as it may be kept from now on; None: it may go altogether."""
     newest, known, *_ = awake(packed)
-    away_us = watermark_us - newest
-    if away_us <= REST_SECONDS * MICROS:
+    away_us, slack_us = watermark_us - newest, rest_us(plan)
+    if away_us <= slack_us:
         return packed
     today = {funnel.definition: funnel for funnel in plan.funnels}
     blocks: Blocks = {}
     for definition, cells in unpack_blocks(known).items():
         if definition in today:
-            kept = _needed(today[definition], cells, watermark_us)
+            kept = _needed(today[definition], cells, watermark_us, slack_us)
         else:
             kept = cells if away_us <= GONE_FUNNEL_SECONDS * MICROS else None
         if kept is not None:
@@ -65,24 +66,16 @@ def rested(plan: Plan, packed: bytes, watermark_us: int) -> bytes | None:
     return bytes(pack((newest, blocks)))
 
 
-def with_block(packed: bytes | None, definition: int, cells: list[Any] | None, newest: int) -> bytes:
-    """A stored state (None: none yet) with one funnel's cells put in as of `newest`. What its tail has is taken for granted."""
-    known, tail, count, oldest = NO_BLOCKS, b"", 0, -1
-    if packed is not None:
-        before, known, tail, count, oldest, *_ = awake(packed)
-        newest = max(newest, before)
-    blocks: Blocks = unpack_blocks(known)
-    blocks.pop(definition, None)
-    if cells is not None:
-        blocks[definition] = cells
-    return bytes(pack((newest, blocks, tail, count, oldest, NO_BLOCKS, 0, newest)))
+def rest_us(plan: Plan) -> int:
+    """How far behind the watermark the newest event of an entity must lie before it rests: no event may have to go before it."""
+    return max(REST_SECONDS * MICROS, 2 * plan.lateness_us)
 
 
-def _needed(funnel: FunnelPlan, cells: list[Any], watermark_us: int) -> list[Any] | None:
-    """The cells that something may still depend on; None: nothing may."""
-    dead = watermark_us - funnel.funnel.conversion_window.micros - REST_SECONDS * MICROS
+def _needed(funnel: FunnelPlan, cells: list[Any], watermark_us: int, slack_us: int) -> list[Any] | None:
+    """The cells that something may still depend on that is `slack_us` on its way; None: nothing may."""
+    dead = watermark_us - funnel.funnel.conversion_window.micros - slack_us
     users_us = max((kept.seconds * (kept.count + 1) for kept in funnel.kept if USERS in kept.families), default=0) * MICROS
-    unseen = (watermark_us - users_us - REST_SECONDS * MICROS) // BUCKET_US
+    unseen = (watermark_us - users_us - slack_us) // BUCKET_US
     found = [*cells]
     for at in range(0, len(cells) - 1, CELLS):
         if found[at + START] is not None and found[at + START] < dead:

@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.chains import Ages, Blocks, Counts, Fold, Reaches, walk
-from streams.matching import LOWEST, NUMBER, SEALED, Key, Step
+from streams.chains import Blocks, Counts, Fold, Reaches, nothing_counted, walk
+from streams.matching import LOWEST, NUMBER, SEALED, Key, Match, Step, only
 from streams.plan import Plan
 
 TAIL_MAX = 256  # events an entity; when one more comes, the oldest quarter leaves
@@ -95,14 +95,14 @@ def shortened(plan: Plan, state: Folded) -> Folded:
         if entries[cut - 1].time >= newest - lateness:
             floor = entries[cut - 1].time
     earlier = unpack_blocks(before)
-    replay(plan, entries[:cut], applied[:cut], earlier, {}, {}, 1)
+    replay(plan, entries[:cut], applied[:cut], earlier, nothing_counted(), 1)
     gone = {entry.identity for entry in entries[:cut]}
     # A duplicate stays one for good when what it repeats can change no more; nobody would know it for one later.
     kept = [e for e, ok in zip(entries[cut:], applied[cut:]) if ok or (e.time >= newest - lateness and e.identity not in gone)]
     return _state(newest, blocks, kept, packed_blocks(earlier), layout, floor)
 
 
-def replay(plan: Plan, entries: list[Entry], applied: list[bool], blocks: Blocks, counts: Counts, ages: Ages, sign: int) -> Reaches:
+def replay(plan: Plan, entries: list[Entry], applied: list[bool], blocks: Blocks, counts: Counts, sign: int) -> Reaches:
     """Take stored events, without duplicates, through every funnel in its own total order; their reaches."""
     by_funnel: dict[int, list[tuple[tuple[Any, ...], int, Step]]] = {}
     for place, (entry, ok) in enumerate(zip(entries, applied)):
@@ -114,10 +114,10 @@ def replay(plan: Plan, entries: list[Entry], applied: list[bool], blocks: Blocks
     amounts = {place: entry.amounts for place, entry in enumerate(entries) if entry.amounts}
     for found in by_funnel.values():
         found.sort(key=lambda item: item[0])
-        steps: list[tuple[Step, ...]] = [()] * len(entries)
+        matches: list[Match | None] = [None] * len(entries)
         for _, place, step in found:
-            steps[place] = (step,)
-        walk(blocks, [place for _, place, _ in found], times, steps, values, amounts, counts, ages, sign, reached)
+            matches[place] = only(step)
+        walk(blocks, [place for _, place, _ in found], times, matches, values, amounts, counts, sign, reached)
     return reached
 
 
@@ -217,11 +217,11 @@ class Entity:
         if not old or min(entry.time for entry in run) > old[-1].time:  # all behind the tail: it stands
             fresh = entries[len(old) :], applied[len(old) :]
         else:
-            backwards = replay(plan, old, old_applied, unpack_blocks(self._before), out.counts, out.ages, -1)
+            backwards = replay(plan, old, old_applied, unpack_blocks(self._before), out.counts, -1)
             self._take_back(backwards)
             self._blocks = unpack_blocks(self._before)
             fresh = entries, applied
-        self._add(replay(plan, *fresh, self._blocks, out.counts, out.ages, 1))
+        self._add(replay(plan, *fresh, self._blocks, out.counts, 1))
         more = sum(applied) - sum(old_applied)
         out.applied += more
         out.duplicate += len(run) - more

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from schemas.duration import MICROS
-from streams.chains import BIN_BITS, Fold
+from streams.chains import AGES, Fold
 from streams.plan import FunnelPlan, Plan
 from streams.retention import COHORTS, CONVERSIONS, CONVERTED, ENTRIES, EVENTS, FINEST_SECONDS, REACHES, USERS, VALUE
 from streams.values import SEPARATOR
 from streams.windows import RETRACTED, RETRACTED_AGES, Cells, age_cell, cell
 
 LETTERS = (USERS, EVENTS, VALUE, ENTRIES, CONVERSIONS, CONVERTED)  # in the order of a record of counts
-BIN_MASK = (1 << BIN_BITS) - 1
 BucketKey = tuple[int, int, int]  # definition, width in seconds, bucket
 
 
@@ -65,15 +64,21 @@ def _counts_by_funnel(fold: Fold) -> dict[int, Level]:
     for stage, by_values in fold.counts.items():
         mine = found.setdefault(stage >> 8, {})
         for shown, by_bucket in by_values.items():
-            mine.update({(stage & 0xFF, shown, bucket): record for bucket, record in by_bucket.items() if any(record)})
+            mine.update({(stage & 0xFF, shown, bucket): record[:AGES] for bucket, record in by_bucket.items() if any(record[:AGES])})
     return found
 
 
 def _ages_by_funnel(fold: Fold) -> dict[int, AgeLevel]:
+    """Ages are noted with the opening; they are filed under the stage converted into, whatever the values."""
     found: dict[int, AgeLevel] = {}
-    for stage, mine in fold.ages.items():
-        into = found.setdefault(stage >> 8, {})
-        into.update({(stage & 0xFF, place & BIN_MASK, place >> BIN_BITS): count for place, count in mine.items() if count})
+    for stage, by_values in fold.counts.items():
+        for by_bucket in by_values.values():
+            for bucket, record in by_bucket.items():
+                for number, count in record[AGES].items():
+                    if count:
+                        mine = found.setdefault(stage >> 8, {})
+                        place = ((stage & 0xFF) + 1, number, bucket)
+                        mine[place] = mine.get(place, 0) + count
     return found
 
 

@@ -132,17 +132,17 @@ class Ledger(Protocol):
     async def scan(self, shard: str, cursor: int, count: int) -> tuple[int, list[tuple[str, bytes]]]:
         """Some of the stored states, about `count`, and the cursor for more; 0 to begin, 0 when all were seen.
 
-        A state that is there all the while is seen at least once.
+        A state that is there all the while is seen at least once. One scan of a shard at a time.
         """
 
     async def ask_backfill(self, shard: str, definition: int) -> bool:
         """Ask whoever claims the shard next to count a definition from the topic's beginning; False: no such shard."""
 
     async def drop(self, claim: Claim, definition: int) -> Outcome:
-        """Forget the counts of one definition, if the claim is still right."""
+        """Forget the counts of one definition, if the claim is still right; where it is counted, it begins at the watermark now."""
 
     async def backfilled(self, claim: Claim, definition: int, since_us: int) -> Outcome:
-        """Note that a definition has been counted since a watermark, and that its backfill is done."""
+        """Note that a definition has been counted since an event time (-1: from the beginning), and that its backfill is done."""
 
     async def admit(self, source: str, registry: Registry, texts: Sequence[str]) -> dict[str, bool]:
         """Which of these dimension values are among the first `max_values`."""

@@ -127,6 +127,8 @@ class MemoryLedger:
             return held
         held.buckets = {key: cells for key, cells in held.buckets.items() if key[0] != definition}
         held.totals.pop(definition, None)
+        if definition in held.since:
+            held.since[definition] = held.watermark_us
         held.generation = secrets.token_hex(4)
         return Ok()
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count, islice, pairwise
 from typing import Any
 
 from schemas.config import Config
@@ -32,13 +32,13 @@ from tests.bench.workload import BEGIN_MS, CENTS, CHANNELS, STAGES, Click
 
 EVENT_MS = 2  # between one event and the next
 LATENESS_SECONDS = 5
-TURNS_BEFORE = 10
-MODELS = 5_000
+TURNS_BEFORE = 8
+MODELS = 3_000
 TENTHS = 10
 VISITS = 64  # of a model; then they begin again
 
 Funnel = dict[str, Any]
-Visit = list[tuple[int, str, int]]  # stage, channel and cents of each of its events
+Visit = list[tuple[int, str, int]]  # stage, channel and cents of its events
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Manner:
 
     walking: int  # visits under way at a time
     events: float  # of a visit, on average
-    conversion_turns: int  # a turn of the smallest crowd is longer than twice the conversion window where this is 0
+    window_seconds: int  # conversion window
+    window_turns: int  # added to it
 
 
-STEPS = Manner(walking=1, events=1.0, conversion_turns=6)
-WALKS = Manner(walking=1_000, events=2.5, conversion_turns=0)
-WALK_CONVERSION_SECONDS = 20
+STEPS = Manner(walking=1, events=1.0, window_seconds=0, window_turns=6)
+WALKS = Manner(walking=1_000, events=2.5, window_seconds=20, window_turns=0)
 
 
 class Crowd:
@@ -72,8 +72,8 @@ class Crowd:
     def setup(self, others: list[Funnel] | None = None) -> Config:
         """The bench's funnel, with other funnels on its source."""
         found = config("clicks")
-        turns = self._manner.conversion_turns
-        found["funnels"][0]["conversion_window"] = f"{turns * self._turn_ms // 1000 or WALK_CONVERSION_SECONDS}s"
+        window = self._manner.window_seconds + self._manner.window_turns * self._turn_ms // 1000
+        found["funnels"][0]["conversion_window"] = f"{window}s"
         found["funnels"] += others or []
         found["sources"][0]["allowed_lateness"] = f"{LATENESS_SECONDS}s"
         return Config.model_validate(found)
@@ -100,31 +100,32 @@ class Crowd:
         for turn in range(TURNS_BEFORE):
             for model in range(self._models):
                 place = self._place(model)
-                begin_ms = BEGIN_MS + turn * self._turn_ms + place * self._turn_ms // self.people
-                for step, (stage, channel, cents) in enumerate(self._visits[model][turn]):
-                    at_ms = begin_ms + step * self._manner.walking * EVENT_MS
-                    yield Click(at_ms % 10**12, at_ms, self._names[place], stage, channel, cents)
+                at_ms = turn * self._turn_ms + place * self._turn_ms // self.people
+                for step, event in enumerate(self._visits[model][turn]):
+                    yield self._click(at_ms + step * self._manner.walking * EVENT_MS, place, event)
 
     def _traffic(self) -> Iterator[Click]:
         visits = self._in_turns()
         walking = [next(visits) for _ in range(self._manner.walking)]
-        begin_ms = BEGIN_MS + TURNS_BEFORE * self._turn_ms
-        for number in count():
+        for at_ms in count(TURNS_BEFORE * self._turn_ms, EVENT_MS):
             at = self._chance.randrange(len(walking))
-            name, steps = walking[at]
-            yield Click(number, begin_ms + number * EVENT_MS, name, *next(steps))
-            if not steps.__length_hint__():
+            place, ahead = walking[at]
+            yield self._click(at_ms, place, ahead.pop())
+            if not ahead:
                 walking[at] = next(visits)
 
-    def _in_turns(self) -> Iterator[tuple[str, Any]]:
-        """Who comes, and an iterator over the steps of that visit."""
+    def _click(self, at_ms: int, place: int, event: tuple[int, str, int]) -> Click:
+        return Click(at_ms, BEGIN_MS + at_ms, self._names[place], *event)
+
+    def _in_turns(self) -> Iterator[tuple[int, Visit]]:
+        """The place of who comes, and the events of that visit, the next one last."""
         edges = [self.people * tenth // TENTHS for tenth in range(TENTHS + 1)]
         for turn in count(TURNS_BEFORE):
-            for first, last in zip(edges, edges[1:]):
+            for first, last in pairwise(edges):
                 places = list(range(first, last))
                 self._chance.shuffle(places)
                 for place in places:
-                    yield self._names[place], iter(self._visits[self._model(place)][turn % VISITS])
+                    yield place, self._visits[self._model(place)][turn % VISITS][::-1]
 
     def _script(self) -> Iterator[Visit]:
         """One visit after another; as in the bench, a quarter leaves after each stage."""

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.property.brute import SECOND, Cell, Dimension, Funnel, Stage, buckets, totals, window, window_begin
-from tests.property.scenario import BEGIN_US, Live, Scenario, agree, arrivals, cut, defined, event_of, replayed, scenario
+from tests.property.scenario import BEGIN_US, Live, Scenario, agree, cut, defined, event_of, replayed, scenario
 
 # A failure is made smaller before it is shown, which takes minutes.
 pytestmark = pytest.mark.timeout(600)
@@ -86,21 +86,26 @@ def test_people_with_many_events_within_the_lateness_are_counted_as_defined(seed
 
 @pytest.mark.parametrize("order", ["ordered", "any", "strict"])
 def test_somebody_busy_is_counted_as_defined(order: str) -> None:
-    """More events within the allowed lateness than are remembered of anybody; none of them 50 events late, or resent as late."""
-    chance = random.Random(1)
+    """More events within the allowed lateness than are remembered of anybody; but none comes more than 170 events late."""
+    chance = random.Random(order)
     stages = tuple(Stage(frozenset(name)) for name in ("a", "b", "ac"))
-    funnel = Funnel("f0", stages, 10 * SECOND, (60, 3600), {"channel": Dimension()}, order)
+    dimensions = {"channel": Dimension()}
+    funnels = [
+        Funnel("f0", stages, 10 * SECOND, (60, 3600), dimensions, order),
+        Funnel("f1", stages[::-1], 10 * SECOND, (60,), {}, "ordered"),  # simultaneous events in another order
+    ]
     events, time_us = [], BEGIN_US
     for number in range(600):
         time_us += chance.choice((0, 1, 1000, SECOND // 2, SECOND))
-        event_id = chance.choice(events[-20:]).event_id if events and chance.random() < 0.1 else f"e{number}"
-        if any(e.event_id == event_id and e.time_us == time_us for e in events[-20:]):
+        event_id = chance.choice(events[-30:]).event_id if events and chance.random() < 0.15 else f"e{number}"
+        if any(e.event_id == event_id and e.time_us == time_us for e in events[-30:]):
             event_id = f"e{number}"
         events.append(event_of("u0", chance.choice("abc"), time_us, event_id, {"channel": chance.choice(("ads", "mail"))}))
-    timed = [(event.time_us, (event.raw, event)) for event in events]
-    for share, delay_us in ((0.2, 0), (0.05, 8 * SECOND)):
-        sent = Scenario([funnel], 600, [list(cut(chance, arrivals(chance, timed, delay_us), share)), [[]]], 256)
-        agree(asyncio.run(Live(sent, chance).run()), defined(sent.truth(), [funnel]), f"chunks: {share}, delay: {delay_us}")
+    for share, behind in ((0.2, 0), (0.02, 170), (0.1, 170)):
+        arriving = sorted(range(len(events)), key=lambda place: place + chance.randint(0, behind))
+        records = [(events[place].raw, events[place]) for place in arriving]
+        sent = Scenario(funnels, 600, [list(cut(chance, records, share)), [[]]], 256)
+        agree(asyncio.run(Live(sent, chance).run()), defined(sent.truth(), funnels), f"chunks: {share}, behind: {behind}")
 
 
 def test_the_streams_hold_what_can_happen() -> None:

@@ -14,6 +14,8 @@ from tests.simulation.study import TERMS, Study, adjust, incident, rhythm
 
 MINUTE_US = 60 * SECOND_US
 
+pytestmark = pytest.mark.timeout(300)  # twelve simulated days take ten seconds, and four times that on a busy machine
+
 
 @pytest.fixture(scope="module")
 def study() -> Study:

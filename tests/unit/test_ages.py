@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from streams.ages import age_bin, bin_start_us
+from streams.ages import age_bin, bin_start_us, quantile_us
 from streams.chains import BIN_BITS
 
 SECOND_US, DAY_US = 1_000_000, 86_400 * 1_000_000
@@ -43,3 +43,26 @@ def test_a_bin_is_12_to_25_percent_wide_but_for_the_first_milliseconds() -> None
 def test_a_year_has_a_bin_that_a_count_has_room_for() -> None:
     assert age_bin(365 * DAY_US) < 1 << BIN_BITS
     assert age_bin(1 << 62) < 1 << BIN_BITS, "nor can any time that is ever stored be beyond it"
+
+
+def test_a_quantile_is_as_close_as_its_bin_is_wide() -> None:
+    chance = random.Random(2)
+    ages = sorted(round(chance.lognormvariate(17, 1.5)) for _ in range(5000))
+    bins: dict[int, int] = {}
+    for age in ages:
+        bins[age_bin(age)] = bins.get(age_bin(age), 0) + 1
+    for share in (0.1, 0.5, 0.9, 0.99):
+        assert quantile_us(bins, share) == pytest.approx(ages[int(share * len(ages))], rel=0.13)
+
+
+def test_a_quantile_is_interpolated_within_its_bin() -> None:
+    start, end = bin_start_us(40), bin_start_us(41)
+    assert quantile_us({40: 4}, 0.5) == (start + end) / 2
+    assert quantile_us({40: 4}, 1) == end
+    assert quantile_us({30: 1, 40: 3}, 0.25) == bin_start_us(31)
+    assert quantile_us({40: 2, 30: 2}, 0.75) == (start + end) / 2
+
+
+def test_without_conversions_there_is_no_quantile() -> None:
+    assert quantile_us({}, 0.5) is None
+    assert quantile_us({3: 0}, 0.5) is None

@@ -36,9 +36,9 @@ class Walk:
         while prepared.unknown:
             self.plan.learn({registry: dict.fromkeys(texts, True) for registry, texts in prepared.unknown.items()})
             prepared = self.plan.prepare(batch)
-        steps = [() if match is None else match.steps for match in prepared.matches]
-        everyone = range(len(batch))
-        walk(self.blocks, everyone, batch.times, steps, prepared.values, prepared.amounts, self.counts, self.ages, sign, self.reached)
+        matches, values, amounts = prepared.matches, prepared.values, prepared.amounts
+        places = [place for place, match in enumerate(matches) if match is not None]
+        walk(self.blocks, places, batch.times, matches, values, amounts, self.counts, self.ages, sign, self.reached)
         return self
 
     def reaches(self, number: int = 0) -> str:

@@ -15,19 +15,23 @@ from typing import Any, ClassVar
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from pydantic import BaseModel
 from typer.main import get_command
 
+from schemas.explanation import EntityExplanation, FormerStanding
 from schemas.report import Breakdown, FunnelReport, Rate, StageReport
 from streams.cli import app, run
 from streams.demo_parts import choose_port, create_topic
 from streams.embedded import KafkaProcess
 from streams.process import free_port
+from streams.web import entities
 
 CONFIG = """
 sources: [{name: web, topic: clicks}]
 funnels:
   - {name: f, source: web, conversion_window: 1h, windows: [1m, 1h], stages: [{name: a, event: a}, {name: b, event: b}]}
 """
+FORMER = "Counted under a former definition: none of 2 stages is on record as reached."
 EVENTS = [
     {"event": name, "timestamp": 1_700_000_000 + at, "user_id": user} for name, at, user in (("a", 0, "u"), ("b", 1, "u"), ("a", 2, "v"))
 ]
@@ -97,6 +101,11 @@ def test_the_schema_of_the_config_is_printed_without_a_file(capsys: pytest.Captu
         ("send events.jsonl --topic t --rate 0", "above 0"),
         ("demo --port 70000", "Invalid value for '--port'"),
         ("rates f --url nonsense", "'nonsense' is no address"),
+        ("explain", "Missing argument 'ENTITY'"),
+        ("explain u --config funnel.yaml", "go with --file"),
+        ("explain u --at 1700000000", "go with --file"),
+        ("explain u --file events.jsonl", "with --file give --config"),
+        ("explain u --file events.jsonl --config funnel.yaml --url http://127.0.0.1:1", "no --url"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: str, says: str) -> None:
@@ -186,6 +195,14 @@ def stage(name: str, users: int, before: int | None) -> StageReport:
     return StageReport(name=name, users=users, step=step, lost=0 if before is None else before - users, events=users, value=0)
 
 
+AGAIN = (("a", 0), ("b", 1), ("b", 2), ("a", 21_600))
+EXAMPLE = EntityExplanation(
+    entity="a/b",
+    sources=tuple(
+        source.model_copy(update={"former": (FormerStanding(definition=7, stages=2, deepest=0, reached=None, why=FORMER),)})
+        for source in entities.EXAMPLE.sources
+    ),
+)
 STAGES = (stage("a", 2000, None), stage("b", 500, 2000))
 OVERALL = Rate(numerator=500, denominator=2000, rate=0.25)
 REPORT = FunnelReport(
@@ -195,16 +212,17 @@ REPORT = FunnelReport(
 
 
 class Answers(BaseHTTPRequestHandler):
-    """A service with one funnel."""
+    """A service with one funnel and one entity."""
 
     asked: ClassVar[list[str]] = []
+    known: ClassVar[dict[str, BaseModel]] = {"/api/v1/funnels/f": REPORT, "/api/v1/entities/a%2Fb": EXAMPLE}
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
-        found = self.path.startswith("/api/v1/funnels/f")
+        found = self.known.get(self.path.partition("?")[0])
         self.send_response(200 if found else 404)
         self.end_headers()
-        self.wfile.write(REPORT.model_dump_json().encode() if found else b'{"detail": "there is no funnel; there are: f"}')
+        self.wfile.write(found.model_dump_json().encode() if found else b'{"detail": "there is no funnel; there are: f"}')
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -243,6 +261,64 @@ def test_rates_without_a_service_says_how_to_start_one(capsys: pytest.CaptureFix
     code, line = complaint(capsys, "rates", "f", "--url", f"http://127.0.0.1:{free_port()}")
     assert code == 1
     assert "funnelwatch worker --config" in line
+
+
+EXPLAINED = """\
+u, source web, as of 2023-11-14T22:13:22Z; newest event 2023-11-14T22:13:21Z
+
+f, order ordered, within 1h
+Reached the last stage, "b", at 2023-11-14T22:13:21Z: complete.
+stage  reached               values  entry opened          entry
+a      2023-11-14T22:13:20Z          2023-11-14T22:13:20Z  converted
+b      2023-11-14T22:13:21Z          2023-11-14T22:13:21Z
+"""
+
+
+def test_explain_counts_a_file_and_tells_where_the_entity_stands(capsys: pytest.CaptureFixture[str], config: str, events: str) -> None:
+    offline = ["--file", events, "--config", config]
+    assert run(["explain", "u", *offline]) == 0
+    assert capsys.readouterr().out == EXPLAINED
+    assert run(["explain", "v", *offline, "--at", "1700003602", "--json"]) == 0
+    found = EntityExplanation.model_validate_json(capsys.readouterr().out)
+    assert found.sources[0].funnels[0].why.startswith('Reached "a" at 2023-11-14T22:13:22Z. Waiting for "b" until 2023-11-14T23:13:22Z')
+    assert run(["explain", "v", *offline, "--at", "1700003603", "--json"]) == 0
+    assert EntityExplanation.model_validate_json(capsys.readouterr().out).sources[0].funnels[0].state == "passed"
+
+
+def test_explain_of_an_entity_that_the_file_does_not_have_is_bad_usage(
+    capsys: pytest.CaptureFixture[str], config: str, events: str
+) -> None:
+    code, line = complaint(capsys, "explain", "w", "--file", events, "--config", config)
+    assert code == 2
+    assert line.startswith(f"{events}: no event of entity 'w' is on record in source web")
+
+
+def test_explain_asks_a_running_service(capsys: pytest.CaptureFixture[str]) -> None:
+    """The entity is quoted whole; what stands under a former definition comes last."""
+    with service() as url:
+        assert run(["explain", "a/b", "--url", url]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == "a/b, source web, partition 3, as of 2026-03-02T14:32:05Z; newest event 2026-03-02T14:20:41Z"
+        assert lines[2] == "purchase (Browse to order), order ordered, within 30m"
+        assert lines[3].startswith('Reached "cart" at 2026-03-02T14:20:41Z. Waiting for "pay" until 2026-03-02T14:48:12Z')
+        assert [line.split()[0] for line in lines[4:8]] == ["stage", "view", "cart", "pay"]
+        assert "channel = email" in lines[5]
+        assert lines[6].endswith("can convert until 2026-03-02T14:50:41Z")
+        assert lines[8:] == ["", "former definition 7", "Counted under a former definition: none of 2 stages is on record as reached."]
+        assert run(["explain", "a/b", "--json", "--url", url]) == 0
+        assert json.loads(capsys.readouterr().out) == json.loads(EXAMPLE.model_dump_json())
+        assert complaint(capsys, "explain", "nobody", "--url", url)[0] == 2
+    assert complaint(capsys, "explain", "u", "--url", f"http://127.0.0.1:{free_port()}")[0] == 1
+
+
+def test_explain_says_between_where_only_the_bucket_is_known(capsys: pytest.CaptureFixture[str], config: str, tmp_path: Path) -> None:
+    """Of an entry that could not convert it says until when it could have."""
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(json.dumps({"event": e, "timestamp": 1_700_000_000 + at, "user_id": "u"}) + "\n" for e, at in AGAIN))
+    assert run(["explain", "u", "--file", str(path), "--config", config, "--at", "1700030000"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[5].endswith("could convert until 2023-11-15T05:13:20Z")
+    assert "between 2023-11-14T22:13:21Z and 2023-11-14T22:13:30Z" in lines[6]
 
 
 def test_a_taken_port_is_refused_when_asked_for_and_else_replaced(

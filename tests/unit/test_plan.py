@@ -246,3 +246,7 @@ def test_states_and_counts_are_kept_for_the_lateness_and_the_skew_of_the_source(
     short, long = plan_of(allowed_lateness="0s", max_skew="0s").funnels[0], plan_of(allowed_lateness="1h", max_skew="1h").funnels[0]
     assert [b.count - a.count for a, b in zip(short.kept, long.kept)] == [360, 1]
     assert long.state_seconds - short.state_seconds == 3600 + 2 * 3600
+
+
+def test_an_entry_is_final_when_nothing_within_its_window_can_come_any_more() -> None:
+    assert plan_of(funnel(conversion_window="10m"), allowed_lateness="90s").funnels[0].mature_after_us == 690_000_000

@@ -122,27 +122,6 @@ def test_an_exact_copy_of_an_event_in_the_middle_is_a_duplicate(shard: Shard) ->
     assert shard.books() == before
 
 
-def test_two_events_of_one_moment_are_no_duplicates(shard: Shard) -> None:
-    assert shard.feed(event("a", 0, d=1), event("a", 0, d=2)) == {"applied": 2}
-    assert shard.feed(event("a", 0, d=3), event("a", 0, event_id="1"), event("a", 0, event_id="2")) == {"applied": 3}
-
-
-def test_an_event_id_is_the_identity_whatever_else_differs(shard: Shard) -> None:
-    assert shard.feed(*events("a#1@0 b#1@5 b#2@6")) == {"applied": 2, "duplicate": 1}
-    assert shard.feed(*events("c#2@60")) == {"duplicate": 1}
-    assert shard.totals("n") == [1, 1, 0]
-
-
-def test_an_event_id_that_spells_another_record_is_not_that_record(shard: Shard) -> None:
-    without_id = event("a", 0)
-    assert shard.feed(without_id, event("b", 5, event_id=without_id.decode())) == {"applied": 2}
-    assert shard.feed(event("b", 6, event_id="5")) == {"applied": 1}, "nor is one that is part of another"
-
-
-def test_an_identity_is_one_of_its_entity(shard: Shard) -> None:
-    assert shard.feed(event("a", 0, "u", "1"), event("a", 0, "v", "1")) == {"applied": 2}
-
-
 @pytest.mark.parametrize(("second", "fate"), [(30, "duplicate"), (30.001, "applied"), (29, "duplicate"), (0, "duplicate")])
 def test_an_identity_is_remembered_for_the_allowed_lateness_inclusive(second: float, fate: str) -> None:
     for chunks in ([["a#1@0", f"a#1@{second}"]], [["a#1@0"], [f"a#1@{second}"]], [["a#1@0"], ["b@10"], [f"a#1@{second}"]]):
@@ -207,27 +186,6 @@ def test_simultaneous_events_each_have_their_fate(others: tuple[dict[str, Any], 
     assert shard.users() == [2, 2, 1]
 
 
-# Long identities
-
-
-def long_record(name: str, second: float, ending: str, length: int = 2000) -> bytes:
-    """A record without event_id that differs from another of its kind at the very end only."""
-    padding = "x" * length
-    return json.dumps({"event": name, "timestamp": AT + second, "user_id": "u", "properties": {"p": padding + ending}}).encode()
-
-
-@pytest.mark.parametrize("length", [500, 900, 1000, 2000, 100_000])
-def test_records_without_an_id_are_told_apart_by_their_last_byte(shard: Shard, length: int) -> None:
-    assert shard.feed(long_record("a", 0, "1", length), long_record("a", 0, "2", length)) == {"applied": 2}
-    assert shard.feed(long_record("a", 0, "1", length), long_record("a", 0, "3", length)) == {"applied": 1, "duplicate": 1}
-
-
-def test_a_long_record_is_not_kept_whole(shard: Shard) -> None:
-    shard.feed(*(long_record("a", second, "", 50_000) for second in range(10)))
-    assert tail_length(shard) == 10
-    assert len(shard.stored["u"]) < 20_000
-
-
 # How far back the tail goes
 
 
@@ -240,6 +198,22 @@ def test_the_tail_goes_back_twice_the_allowed_lateness(shard: Shard) -> None:
     for second in range(3600, 4000, 100):
         shard.feed(event("a", second))
     assert tail_length(shard) <= LAZY
+
+
+def test_the_tail_of_someone_who_is_never_in_order_goes_back_no_further(shard: Shard) -> None:
+    for second in range(0, 1200, 10):
+        shard.feed(event("a", second + 5))
+        shard.feed(event("a", second))
+    assert tail_length(shard) <= 120 // 5 + 2 + LAZY
+
+
+def test_what_a_chunk_leaves_before_the_tail_is_not_forgotten() -> None:
+    """A late event is folded from there on."""
+    shard = Shard(config(funnel(conversion_window="10m")))
+    shard.feed(*events("a@0 b@200"))
+    assert shard.feed(*events("b@150")) == {"applied": 1}
+    shard.feed(*events("c@210"))
+    assert (shard.totals("u"), shard.totals("n")) == ([1, 1, 1], [1, 2, 1])
 
 
 def test_an_event_as_late_as_allowed_finds_what_it_repeats_as_much_earlier(shard: Shard) -> None:
@@ -280,11 +254,10 @@ def test_a_tail_has_a_bound(shard: Shard, chunk: int) -> None:
     assert tail_length(shard) > TAIL_KEPT // 2
 
 
-@pytest.mark.parametrize("chunk", [1, 1000], ids="chunks of {}".format)
-def test_a_tail_has_a_bound_on_the_slow_path_too(shard: Shard, chunk: int) -> None:
-    records = crowd(300)[::-1]
-    for at in range(0, 300, chunk):
-        shard.feed(*records[at : at + chunk])
+def test_a_tail_has_a_bound_on_the_slow_path_too(shard: Shard) -> None:
+    records = crowd(600)[::-1]
+    for at in range(0, 600, 150):
+        shard.feed(*records[at : at + 150])
         assert tail_length(shard) <= TAIL_MAX
 
 
@@ -313,6 +286,27 @@ def test_simultaneous_events_leave_a_full_tail_together(shard: Shard) -> None:
     assert shard.feed(event("b", 0)) == {"applied": 1}
     assert shard.feed(event("c", 0)) == {"late:tail_full": 1}
     assert shard.totals("n") == [TAIL_MAX, 1, 0]
+
+
+def test_what_leaves_a_full_tail_together_keeps_its_place_in_every_funnel() -> None:
+    """The a, b and c of one moment, which g takes in another order than f, are all gone or all there."""
+    setup = config(funnel("f", "abc"), funnel("g", "cba"))
+    moment = [*(event("a", 0, event_id=f"0{n:02}") for n in range(63)), *events("c#1@0 b#2@0")]
+    shard = Shard(setup)
+    shard.feed(*moment)
+    shard.feed(*crowd(192, 1))
+    assert shard.feed(*events("a@20.05")) == {"applied": 1}, "which counts the tail again"
+    shard.feed(*events("b@20.06 c@20.07"))
+    assert (shard.totals("u", "f"), shard.totals("n", "f")) == ([1, 1, 1], [256, 2, 2])
+    assert (shard.totals("u", "g"), shard.totals("n", "g")) == ([1, 1, 1], [2, 2, 256])
+
+
+def test_a_duplicate_stays_one_when_what_it_repeats_leaves_a_full_tail(shard: Shard) -> None:
+    shard.feed(*events("a#1@0"), *crowd(70, 0.01), *events("b#1@8"))
+    shard.feed(*crowd(190, 9))
+    assert shard.totals("n") == [261, 0, 0]
+    shard.feed(*events("a@20.05 b@21.05"))
+    assert (shard.totals("u"), shard.totals("n"), shard.totals("e")) == ([1, 1, 0], [262, 1, 0], [1, 1, 0])
 
 
 def test_in_a_full_tail_late_events_find_their_places() -> None:

@@ -129,14 +129,16 @@ def test_a_registry_is_named_for_its_property_and_its_bound() -> None:
     assert values(max_values=5).registry.name != values().registry.name
 
 
-def test_what_the_registry_refused_is_not_asked_again_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_registry_refused_is_not_asked_again_until_too_much_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.values.REMEMBERED_MAX", 4)
     found = values()
     found.learn({"yes": True, "no": False})
     found.learn({"never": False})
-    assert (found.shown("yes"), found.shown("no"), found.shown("never")) == ("yes", OTHER, None)
+    assert (found.shown("yes"), found.shown("no"), found.shown("never")) == ("yes", OTHER, OTHER)
     found.learn({"late": True})
-    assert found.shown("late") == "late", "what was admitted is always known"
+    assert (found.shown("yes"), found.shown("late")) == ("yes", "late"), "what was admitted is always known"
+    assert (found.shown("no"), found.shown("never")) == (None, None)
+    assert (found.shown(None), found.shown(OTHER)) == (NONE, OTHER)
 
 
 def test_a_combination_may_be_as_long_as_two_values() -> None:

@@ -21,6 +21,7 @@ from alerting.store import RedisAlertStore
 from schemas.config import Config
 from schemas.duration import Duration
 from schemas.errors import FunnelwatchError, StoreError
+from schemas.explanation import EntityExplanation
 from schemas.report import AlertState, FunnelReport, FunnelSummary, Transition
 from schemas.settings import Settings
 from streams.custody import BackfillAsked, Custodian, Partition
@@ -28,6 +29,7 @@ from streams.lease import Lease
 from streams.ledger.redis import RedisLedger, connect
 from streams.metrics import LedgerCollector, WorkerMetrics, exposition
 from streams.reader import Reader, now_us
+from streams.web.entities import explained
 
 log = structlog.get_logger()
 TURN_SECONDS_MAX = 30.0
@@ -166,6 +168,9 @@ class Service:
 
     def report(self, funnel: str, window: Duration, by: str | None, basis: str) -> FunnelReport:
         return self.reader.report(funnel, window, by, basis)
+
+    async def explanation(self, entity: str) -> EntityExplanation | None:
+        return await explained(self.ledger, self.reader.views, entity)
 
     async def alert_states(self) -> list[AlertState]:
         return alert_states(self.config, await self._store.states())

@@ -23,6 +23,8 @@ from schemas.errors import StoreError
 from schemas.funnel import Funnel
 from schemas.report import AlertState, Breakdown, FunnelReport, FunnelSummary, Rate, StageReport, TimeToConvert, Transition
 from streams.rates import BASES
+from streams.web.entities import EXAMPLE as ENTITY
+from streams.web.entities import entities
 from streams.web.readings import Readings
 
 PAGE = FilePath(__file__).parent / "page"
@@ -92,6 +94,7 @@ def create_api(readings: Readings, version: str) -> FastAPI:
     )
     api.include_router(_funnels(readings))
     api.include_router(_alerts(readings))
+    api.include_router(entities(readings), responses=_errors(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE))
     api.include_router(_probes(readings))
     api.include_router(_pages())
     api.mount("/page", StaticFiles(directory=PAGE))
@@ -359,6 +362,7 @@ EXAMPLES: dict[str, BaseModel] = {
     "/api/v1/funnels": FunnelList(funnels=[SUMMARY]),
     "/api/v1/funnels/{name}": REPORT,
     "/api/v1/alerts": Alerts(states=[STATE], transitions=[TRANSITION]),
+    "/api/v1/entities/{id}": ENTITY,
     "/livez": HEALTHY,
     "/readyz": HEALTHY,
 }

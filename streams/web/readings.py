@@ -6,6 +6,7 @@ from typing import Protocol
 
 from schemas.config import Config
 from schemas.duration import Duration
+from schemas.explanation import EntityExplanation
 from schemas.report import AlertState, FunnelReport, FunnelSummary, Transition
 
 
@@ -24,6 +25,10 @@ class Readings(Protocol):
 
     def report(self, funnel: str, window: Duration, by: str | None, basis: str) -> FunnelReport:
         """A funnel as of the latest tick. The API asks only for what the config has."""
+        ...
+
+    async def explanation(self, entity: str) -> EntityExplanation | None:
+        """Where an entity stands in every source that knows it; None: none does. Raises StoreError."""
         ...
 
     async def alert_states(self) -> list[AlertState]:

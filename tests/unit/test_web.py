@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from schemas.config import Config, parse
 from schemas.duration import Duration
 from schemas.errors import StoreUnavailable
+from schemas.explanation import EntityExplanation
 from schemas.report import AlertState, FunnelReport, FunnelSummary, Rate, StageReport, Transition
 from streams.web.api import PAGE, Alerts, FunnelList, Health, Problem, Shield, create_api
 from streams.web.readings import Readings
@@ -45,7 +46,7 @@ TRANSITION = Transition(
     state="firing", numerator=3, denominator=10, rate=0.3, threshold=0.4,
 )  # fmt: skip
 STATE = AlertState(**TRANSITION.model_dump(exclude={"at"}), at=AT, since=AT, severity="page", window="5m")
-ENDPOINTS = ("/api/v1/funnels", "/api/v1/funnels/{name}", "/api/v1/alerts", "/livez", "/readyz", "/metrics")
+ENDPOINTS = ("/api/v1/funnels", "/api/v1/funnels/{name}", "/api/v1/alerts", "/api/v1/entities/{id}", "/livez", "/readyz", "/metrics")
 
 
 class FakeReadings:
@@ -97,6 +98,9 @@ class FakeReadings:
             overall=NOTHING,
             by=by,
         )
+
+    async def explanation(self, entity: str) -> EntityExplanation | None:
+        return None
 
     async def alert_states(self) -> list[AlertState]:
         if self.error is not None:
@@ -287,7 +291,7 @@ def test_the_openapi_document_lists_every_endpoint(readings: FakeReadings) -> No
     document = ask(readings, "/openapi.json").json()
     assert document["info"]["version"] == "1.2.3"
     assert set(document["paths"]) == set(ENDPOINTS)
-    models: dict[str, type[BaseModel]] = dict(zip(ENDPOINTS, (FunnelList, FunnelReport, Alerts, Health, Health), strict=False))
+    models: dict[str, type[BaseModel]] = dict(zip(ENDPOINTS, (FunnelList, FunnelReport, Alerts, EntityExplanation, Health, Health), strict=False))
     for path, operations in document["paths"].items():
         responses = operations["get"]["responses"]
         assert operations["get"]["description"]

@@ -195,7 +195,6 @@ def explain(
 ) -> None:
     """Where an entity stands in each funnel, and why it is not further: from a running service, or from a file."""
     from streams import tables
-    from streams.console import print_table
 
     if file is None:
         if config is not None or source is not None or format_ is not None or at is not None:
@@ -208,13 +207,7 @@ def explain(
     if json_:
         typer.echo(json.dumps(found, ensure_ascii=False))
         return
-    for told in found["sources"]:
-        typer.echo(f"{entity}, {tables.explain_title(told)}")
-        for funnel in told["funnels"]:
-            typer.echo(f"\n{tables.explain_heading(funnel)}")
-            print_table(tables.EXPLAIN_HEADERS, list(tables.explain_rows(funnel)))
-        for former in told["former"]:
-            typer.echo(f"\nformer definition {former['definition']}\n{former['why']}")
+    typer.echo("\n\n".join("\n".join(tables.explain_lines(entity, told)) for told in found["sources"]))
 
 
 def _ask_entity(entity: str, url: str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""[pure] Reports as rows of text: what `rates`, `replay`, `explain` and `settings` print for people."""
+"""[pure] Reports as rows and lines of text: what `rates`, `replay`, `explain` and `settings` print for people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from schemas.settings import PREFIX, Settings
 from streams.console import Row, number, ratio
 
 RATES_HEADERS = ("stage", "users", "of", "rate", "target", "lost", "events", "value")
-EXPLAIN_HEADERS = ("stage", "reached", "values", "entry opened", "entry")
 
 
 def rates_rows(report: Mapping[str, Any]) -> Iterator[Row]:
@@ -57,24 +56,20 @@ def replay_summary(result: Mapping[str, Any]) -> str:
     return f"{result['consumed']:,} records: {fates}, {bad}; watermark {result['watermark'] or 'none'}"
 
 
-def explain_title(source: Mapping[str, Any]) -> str:
-    """Which source and time an explanation is about."""
+def explain_lines(entity: str, source: Mapping[str, Any]) -> Iterator[str]:
+    """A SourceExplanation as text: no table, since a terminal may be too narrow for columns of times."""
     partition = "" if source["partition"] is None else f", partition {source['partition']}"
-    return f"source {source['source']}{partition}, as of {source['at'] or 'no report yet'}; newest event {source['newest']}"
-
-
-def explain_heading(funnel: Mapping[str, Any]) -> str:
-    """A funnel's name and rules, and why the entity is where it is."""
-    title = f" ({funnel['title']})" if funnel["title"] else ""
-    return f"{funnel['funnel']}{title}, order {funnel['order']}, within {funnel['conversion_window']}\n{funnel['why']}"
-
-
-def explain_rows(funnel: Mapping[str, Any]) -> Iterator[Row]:
-    """A FunnelStanding: its stages, the latest reach of each, and the newest entry there."""
-    for stage in funnel["stages"]:
-        values = ", ".join(f"{name} = {value}" for name, value in stage["values"].items())
-        entry = stage["entry"]
-        yield stage["name"], _reached(stage["reached"]), values, entry["opened"] if entry else "–", _entry(entry) if entry else ""
+    yield f"{entity}, source {source['source']}{partition}, as of {source['at'] or 'no report yet'}; newest event {source['newest']}"
+    for funnel in source["funnels"]:
+        title = f" ({funnel['title']})" if funnel["title"] else ""
+        yield f"\n{funnel['funnel']}{title}, order {funnel['order']}, within {funnel['conversion_window']}"
+        yield funnel["why"]
+        width = max(len(stage["name"]) for stage in funnel["stages"])
+        for stage in funnel["stages"]:
+            facts = [_reached(stage), *([_entry(stage["entry"])] if stage["entry"] else [])]
+            yield from (f"  {name:{width}}  {fact}" for name, fact in zip((stage["name"], ""), facts))
+    for former in source["former"]:
+        yield f"\nformer definition {former['definition']}\n{former['why']}"
 
 
 def setting_now(settings: Settings, variable: str) -> str:
@@ -108,18 +103,21 @@ def _rates_rows(stages: Sequence[Mapping[str, Any]], overall: Mapping[str, Any],
     yield (f"{indent}overall", number(overall["numerator"]), number(overall["denominator"]), ratio(overall["rate"]), *[""] * 4)
 
 
-def _reached(reach: Mapping[str, Any] | None) -> str:
+def _reached(stage: Mapping[str, Any]) -> str:
+    reach = stage["reached"]
     if reach is None:
-        return "–"
-    return reach["at"] or f"between {reach['since']} and {reach['before']}"
+        return "no reach on record"
+    at = f"at {reach['at']}" if reach["at"] else f"between {reach['since']} and {reach['before']}"
+    return ", ".join([f"reached {at}", *(f"{name} = {value}" for name, value in stage["values"].items())])
 
 
 def _entry(entry: Mapping[str, Any]) -> str:
+    opened = f"entry opened at {entry['opened']}"
     if entry["converted"] is None:
-        return ""
+        return opened
     if entry["converted"]:
-        return "converted"
-    return f"can convert until {entry['until']}" if entry["pending"] else f"could convert until {entry['until']}"
+        return f"{opened}, converted"
+    return f"{opened}, {'can' if entry['pending'] else 'could'} convert until {entry['until']}"
 
 
 def _windows(result: Mapping[str, Any]) -> list[str]:

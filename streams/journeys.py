@@ -50,6 +50,7 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, byte
         since, until = times[places[0]], times[places[-1]]
         if (
             since <= newest
+            or len(places) > TAIL_MAX
             or not (orderly or len(places) == 1 or _ascend(places, times, identities))
             or (
                 newest >= min(since - lateness, until - 2 * lateness)

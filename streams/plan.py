@@ -64,8 +64,9 @@ class Plan:
         }
         self.state_seconds = max((f.state_seconds for f in self.funnels), default=0)
         self.lateness_us = source.allowed_lateness.micros
-        # Stored events name their matches by keys; those of other definitions mean something else.
-        self.layout = crc32(repr([f.definition for f in self.funnels]).encode())
+        # Stored events name their matches by keys; those of other definitions mean something else. A tail reaches back
+        # as far as the lateness of its time asked for.
+        self.layout = crc32(repr(([f.definition for f in self.funnels], self.lateness_us)).encode())
 
     def learn(self, admitted: Mapping[Registry, Mapping[str, bool]]) -> None:
         """Remember which values the registries admitted."""

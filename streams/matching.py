@@ -160,10 +160,16 @@ def _roles(number: int, funnel: Funnel, getter: Callable[[str], Getter]) -> Iter
     for place, stage in enumerate(funnel.stages):
         role = Role(number, place, (), _test(stage.where, getter))
         yield from ((name, role) for name in dict.fromkeys(stage.event))
-    for exclusion in funnel.exclude:
+    # In an order that does not depend on how they are written, as the definition does not either: keys number them.
+    for exclusion in sorted(funnel.exclude, key=lambda e: (funnel.stage_index(e.from_), funnel.stage_index(e.to), told(e.event, e.where))):
         clears = tuple(range(funnel.stage_index(exclusion.from_), funnel.stage_index(exclusion.to)))
         role = Role(number, -1, clears, _test(exclusion.where, getter))
         yield from ((name, role) for name in dict.fromkeys(exclusion.event))
+
+
+def told(names: Iterable[str], where: Where) -> str:
+    """What an event must be, however it is written."""
+    return repr((sorted(set(names)), [(path, sorted(condition.counted().items())) for path, condition in sorted(where.items())]))
 
 
 def _test(where: Where, getter: Callable[[str], Getter]) -> Callable[[Any], bool] | None:

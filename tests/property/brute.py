@@ -3,9 +3,7 @@
 The questions are asked of a list, not of a state that is kept: where the newest chain that stands at
 a stage began is answered by looking back through all earlier events (`Chains.origin`), whether an
 entry was converted by looking at all later reaches (`entries_of`), and windows, buckets and totals
-are sums over the same list of facts. Stages are numbered from 0.
-
-Late is decided in order of arrival, everything else in the order of event time.
+are sums over the same list of facts. Stages are numbered from 0. Late is decided in order of arrival.
 """
 
 from __future__ import annotations
@@ -21,10 +19,6 @@ from typing import Any, NamedTuple
 
 SECOND = 1_000_000
 COHORT = "ecxh"  # families that are kept by the hour in any case
-ALWAYS_SECONDS = 3600
-
-
-# What is counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +96,13 @@ class Funnel:
 
     def families_by_width(self) -> dict[int, str]:
         """Bucket width in seconds -> the families that are kept in it."""
-        return {ALWAYS_SECONDS: COHORT} | {bucket_width(window): "unv" + COHORT for window in self.windows}
+        return {3600: COHORT} | {bucket_width(window): "unv" + COHORT for window in self.windows}
 
 
 def holds(written: Any, raw: Any) -> bool:
-    """Whether a condition, as a config writes it, holds for a property."""
-    if isinstance(written, list):
-        written = {"in": written}
+    """Whether a condition, as a config writes it, holds of a property."""
     if not isinstance(written, dict):
-        written = {"equals": written}
+        written = {"in" if isinstance(written, list) else "equals": written}
     if raw is None or raw == "":
         return written == {"exists": False}
     return all(_operator_holds(operator, bound, raw) for operator, bound in written.items())
@@ -120,10 +112,8 @@ def _operator_holds(operator: str, bound: Any, raw: Any) -> bool:
     text, number = as_text(raw), as_number(raw)
     if operator == "exists":
         return bool(bound)
-    if operator == "equals":
-        return text == as_text(bound)
-    if operator == "in":
-        return text in [as_text(one) for one in bound]
+    if operator in ("equals", "in"):
+        return text in [as_text(one) for one in (bound if operator == "in" else [bound])]
     if operator == "matches":
         return text is not None and re.search(bound, text) is not None
     if number is None:
@@ -133,11 +123,9 @@ def _operator_holds(operator: str, bound: Any, raw: Any) -> bool:
 
 def as_text(raw: Any) -> str | None:
     """1, 1.0 and "1" are one text; a list or an object has none."""
-    if isinstance(raw, bool):
-        return str(raw).lower()
     if isinstance(raw, float) and raw == int(raw):
         return f"{raw:.0f}"
-    return str(raw) if isinstance(raw, str | int | float) else None
+    return str(raw).lower() if isinstance(raw, bool) else str(raw) if isinstance(raw, str | int | float) else None
 
 
 def as_number(raw: Any) -> float | None:
@@ -264,16 +252,13 @@ class Chains:
     def _any(self, place: int) -> Iterator[Reach]:
         if not self.matched[place]:
             return
-        newest = [self._newest(stage, place) for stage in range(len(self.funnel.stages))]
-        for stage in range(min(self.matched[place]), len(self.funnel.stages)):
+        stages, until = range(len(self.funnel.stages)), range(place + 1)
+        newest = [max((p for p in until if stage in self.matched[p]), default=None) for stage in stages]
+        for stage in stages[min(self.matched[place]) :]:
             so_far = newest[: stage + 1]
             if None in so_far or any(self._age(p, place) > self.funnel.conversion_us for p in so_far if p is not None):
                 return
             yield Reach(stage, self.events[place], self.events[so_far[0] or 0])
-
-    def _newest(self, stage: int, place: int) -> int | None:
-        """The newest event up to this one that matches the stage."""
-        return max((p for p in range(place + 1) if stage in self.matched[p]), default=None)
 
 
 @dataclass(frozen=True)
@@ -282,11 +267,6 @@ class Entry:
 
     opened: Reach
     converted: Reach | None
-
-    @property
-    def age_us(self) -> int:
-        """Time to convert."""
-        return self.converted.event.time_us - self.opened.event.time_us if self.converted else -1
 
 
 def entries_of(funnel: Funnel, reaches: Sequence[Reach]) -> list[Entry]:
@@ -343,7 +323,8 @@ def facts_of(funnel: Funnel, reaches: Sequence[Reach]) -> Iterator[Fact]:
         if entry.converted is not None:
             yield from _split(funnel, "c", stage, entry.opened, entry.opened, 1)
             yield from _split(funnel, "x", stage + 1, entry.converted, entry.opened, 1)
-            yield Fact(Cell("h", stage + 1, None, str(age_bin(entry.age_us))), entry.opened.event.time_us, 1)
+            opened_us, age_us = entry.opened.event.time_us, entry.converted.event.time_us - entry.opened.event.time_us
+            yield Fact(Cell("h", stage + 1, None, str(age_bin(age_us))), opened_us, 1)
 
 
 def _split(funnel: Funnel, family: str, stage: int, at: Reach, under: Reach, amount: int) -> Iterator[Fact]:

@@ -269,3 +269,31 @@ def test_two_objects_in_one_record_are_no_event_and_reach_no_neighbour() -> None
 def test_a_moment_is_shown_in_utc_to_the_microsecond() -> None:
     assert iso(AT_US) == "2023-07-22T04:26:40Z"
     assert iso(AT_US + 1) == "2023-07-22T04:26:40.000001Z"
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [b'{"event":"a","timestamp":1,"user_id":"u"}{"event":"b","timestamp":1,"user_id":"v"}', b""],
+        [b'{"event":"a","timestamp":1,"user_id":"u"}{"event":"b","timestamp":1,"user_id":"v"}', b" "],
+        [
+            b'{"event":"a","timestamp":1,',
+            b'"user_id":"u"}',
+            b'{"event":"b","timestamp":1,"user_id":"v"}{"event":"b","timestamp":1,"user_id":"v"}',
+        ],
+        [
+            b'{"event":"a","timestamp":1,"user_id":"}',
+            b'{"}',
+            b'{"event":"a","timestamp":1,"user_id":"u"}{"event":"b","timestamp":1,"user_id":"v"}',
+        ],
+    ],
+)
+def test_records_that_make_sense_only_together_are_each_rejected(records: list[bytes]) -> None:
+    batch = decode(*records)
+    assert (len(batch), [r.index for r in batch.rejected]) == (0, list(range(len(records))))
+
+
+def test_records_with_line_ends_of_their_own_are_records() -> None:
+    pretty = b'{\n  "event": "a",\n  "timestamp": 1,\n  "user_id": "u"\n}'
+    plain = b'{"event":"b","timestamp":2,"user_id":"v"}'
+    assert decode(pretty, plain, pretty + b"\n").names == ["a", "b", "a"]

@@ -41,7 +41,7 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, byte
     identities = _identities(batch)
     get_state, touched, lateness, layout = states.get, out.touched, plan.lateness_us, plan.layout
     counts, applied = out.counts, 0
-    orderly = all(map(lt, times, islice(times, 1, None))) and len(set(identities)) == len(identities)
+    ascending = all(map(lt, times, islice(times, 1, None)))
     for entity, places in _by_entity(batch.entities, matches, skip, out).items():
         packed = get_state(entity)
         newest, known, tail, count, oldest, before, folded_by, floor = (
@@ -51,7 +51,7 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, byte
         if (
             since <= newest
             or len(places) > TAIL_MAX
-            or not (orderly or len(places) == 1 or _ascend(places, times, identities))
+            or not (len(places) == 1 or ((ascending or _ascend(places, times)) and _differ(places, identities)))
             or (
                 newest >= min(since - lateness, until - 2 * lateness)
                 and not (folded_by == layout and _append(places, identities, tail, count))
@@ -103,13 +103,20 @@ def _by_entity(entities: list[str], matches: list[Match | None], skip: set[int],
     return groups
 
 
-def _ascend(places: list[int], times: list[int], identities: list[Identity]) -> bool:
-    """Whether each event of an entity is newer than the one before it, and none repeats another."""
+def _ascend(places: list[int], times: list[int]) -> bool:
+    """Whether each event of an entity is newer than the one before it."""
     last = -1
     for i in places:
         if times[i] <= last:
             return False
         last = times[i]
+    return True
+
+
+def _differ(places: list[int], identities: list[Identity]) -> bool:
+    """Whether no event of an entity repeats another."""
+    if len(places) == 2:
+        return identities[places[0]] != identities[places[1]]
     return len({identities[i] for i in places}) == len(places)
 
 

@@ -40,8 +40,7 @@ def tally(plan: Plan, fold: Fold, watermark_us: int, rejected: Mapping[str, int]
     counts, ages = _counts_by_funnel(fold), _ages_by_funnel(fold)
     for number in counts:
         funnel = plan.funnels[number]
-        _totals(out, funnel, counts[number], ages.get(number, {}))
-        _buckets(out, funnel, counts[number], ages.get(number, {}), after)
+        _totals(out, funnel, *_buckets(out, funnel, counts[number], ages.get(number, {}), after))
     for funnel in plan.funnels:
         out.expired += _expired(funnel, watermark_us, after)
     return out
@@ -100,7 +99,8 @@ def _totals(out: Deltas, funnel: FunnelPlan, counts: Level, ages: AgeLevel) -> N
     _without_zeros(into)
 
 
-def _buckets(out: Deltas, funnel: FunnelPlan, counts: Level, ages: AgeLevel, watermark_us: int) -> None:
+def _buckets(out: Deltas, funnel: FunnelPlan, counts: Level, ages: AgeLevel, watermark_us: int) -> tuple[Level, AgeLevel]:
+    """What is added to the buckets of every width, from the finest up; what the widest ones get."""
     width = FINEST_SECONDS
     for kept in funnel.kept:
         factor, width = kept.seconds // width, kept.seconds
@@ -121,6 +121,7 @@ def _buckets(out: Deltas, funnel: FunnelPlan, counts: Level, ages: AgeLevel, wat
             _without_zeros(cells)
             if cells:
                 out.buckets[funnel.definition, width, bucket] = cells
+    return counts, ages
 
 
 def _coarser(counts: Level, ages: AgeLevel, factor: int) -> tuple[Level, AgeLevel]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path as FilePath
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from schemas.condition import Where, text_of
+from schemas.config_problems import Location, dotted, duplicate_keys, explain, find, instead, refused_shapes, root_causes
 from schemas.duration import Duration, bucket_seconds
 from schemas.errors import ConfigError, Problem
 from schemas.funnel import Exclusion, Funnel, Model, Name, Path, Ratio
 from schemas.rule import Channel, Rule
 
 CONFIG_BYTES_MAX = 1_000_000
-DEPTH_MAX = 50
-Location = tuple[str | int, ...]
 
 
 class Fields(Model):
@@ -100,9 +98,9 @@ def parse(text: str, path: str = "config") -> Config:
     if len(text) > CONFIG_BYTES_MAX:
         raise ConfigError(path, [Problem(1, "", f"is over {CONFIG_BYTES_MAX} characters long", "split it")])
     try:
-        problems = list(_refused_shapes(text))
+        problems = list(refused_shapes(text))
         root = None if problems else yaml.compose(text, Loader=yaml.SafeLoader)
-        problems += _duplicate_keys(root) if root is not None else []
+        problems += duplicate_keys(root) if root is not None else []
         data = None if problems else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -114,9 +112,9 @@ def parse(text: str, path: str = "config") -> Config:
     try:
         config = Config.model_validate(data if data is not None else {}, by_name=False)
     except ValidationError as error:
-        raise ConfigError(path, [_explain(root, e) for e in _root_causes(error.errors())]) from None
+        raise ConfigError(path, [explain(Config, root, e) for e in root_causes(error.errors())]) from None
     checks = (*_cross_check(config), *_misread(config, root))
-    found = [Problem(_find(root, loc)[1], _dotted(loc), what, remedy) for loc, what, remedy in checks]
+    found = [Problem(find(root, loc)[1], dotted(loc), what, remedy) for loc, what, remedy in checks]
     if found:
         raise ConfigError(path, found)
     return config
@@ -172,17 +170,18 @@ def _cross_check(config: Config) -> Iterator[Check]:
     for i, rule in enumerate(config.alerts):
         at: Location = ("alerts", i)
         if rule.funnel not in funnels:
-            yield (*at, "funnel"), f"there is no funnel {rule.funnel!r}", _instead(rule.funnel, list(funnels))
+            yield (*at, "funnel"), f"there is no funnel {rule.funnel!r}", instead(rule.funnel, list(funnels))
         else:
             yield from _check_rule(at, rule, funnels[rule.funnel], list(config.channels))
 
 
 def _check_funnel(at: Location, funnel: Funnel, sources: list[str]) -> Iterator[Check]:
     if funnel.source not in sources:
-        yield (*at, "source"), f"there is no source {funnel.source!r}", _instead(funnel.source, sources)
+        yield (*at, "source"), f"there is no source {funnel.source!r}", instead(funnel.source, sources)
     yield from _unique("stages", [s.name for s in funnel.stages], at)
     if not 1 <= funnel.conversion_window <= 90 * 86_400:
         yield (*at, "conversion_window"), f"{funnel.conversion_window} is out of range", "write 1s to 90d"
+    yield from _check_allowed(at, funnel)
     seen: set[int] = set()
     for i, window in enumerate(funnel.windows):
         yield from _check_window((*at, "windows", i), window)
@@ -215,7 +214,7 @@ def _check_dimensions(at: Location, funnel: Funnel) -> Iterator[Check]:
             if part in funnel.dimensions and part not in single:
                 yield (*at, name, "combine", i), f"{part!r} is itself a combination", "combine dimensions that have a `field`"
             elif part not in single:
-                yield (*at, name, "combine", i), f"funnel {funnel.name!r} has no dimension {part!r}", _instead(part, single)
+                yield (*at, name, "combine", i), f"funnel {funnel.name!r} has no dimension {part!r}", instead(part, single)
 
 
 def _check_exclusions(at: Location, funnel: Funnel) -> Iterator[Check]:
@@ -225,7 +224,7 @@ def _check_exclusions(at: Location, funnel: Funnel) -> Iterator[Check]:
     for i, exclusion in enumerate(funnel.exclude):
         unknown = [(key, name) for key, name in (("from", exclusion.from_), ("to", exclusion.to)) if name not in names]
         for key, name in unknown:
-            yield (*at, i, key), f"funnel {funnel.name!r} has no stage {name!r}", _instead(name, names)
+            yield (*at, i, key), f"funnel {funnel.name!r} has no stage {name!r}", instead(name, names)
         if not unknown and names.index(exclusion.from_) >= names.index(exclusion.to):
             yield (*at, i, "from"), "`from` does not come before `to`", f"name them in the order of the stages: {', '.join(names)}"
 
@@ -240,9 +239,18 @@ def _misread(config: Config, root: yaml.Node | None) -> Iterator[Check]:
     wheres = [found for i, funnel in enumerate(config.funnels) for found in _wheres(("funnels", i), funnel)]
     for at, condition in (((*at, path), condition) for at, where in wheres for path, condition in where.items()):
         for place, value in condition.compared.items():
-            node, read = _find(root, (*at, *place))[0], text_of(value)
+            node, read = find(root, (*at, *place))[0], text_of(value)
             if isinstance(node, yaml.ScalarNode) and node.value not in (read, repr(value)):
                 yield (*at, *place), f"{node.value} is read as {read}", f'write {read}, or "{node.value}" in quotes for that text'
+
+
+def _check_allowed(at: Location, funnel: Funnel) -> Iterator[Check]:
+    for name, dimension in funnel.dimensions.items():
+        longest = 64 if dimension.combine is None else 131
+        for i, value in enumerate(dimension.allow or ()):
+            if not 0 < len(value) <= longest or not value.isprintable():
+                what = f"{value[:20]!r} can be no value: it is empty, longer than {longest} characters, or has control characters"
+                yield (*at, "dimensions", name, "allow", i), what, "leave it out; such values count as __other__"
 
 
 def _check_window(at: Location, window: Duration) -> Iterator[Check]:
@@ -257,7 +265,7 @@ def _check_window(at: Location, window: Duration) -> Iterator[Check]:
 def _check_rule(at: Location, rule: Rule, funnel: Funnel, channels: list[str]) -> Iterator[Check]:
     names = [s.name for s in funnel.stages]
     if rule.stage not in names:
-        yield (*at, "stage"), f"funnel {funnel.name!r} has no stage {rule.stage!r}", _instead(rule.stage, names)
+        yield (*at, "stage"), f"funnel {funnel.name!r} has no stage {rule.stage!r}", instead(rule.stage, names)
     elif rule.stage == names[0]:
         yield (*at, "stage"), f"{rule.stage!r} is the first stage: no step leads into it", f"name one of {', '.join(names[1:])}"
     yield from _check_window((*at, "window"), rule.window)
@@ -265,134 +273,13 @@ def _check_rule(at: Location, rule: Rule, funnel: Funnel, channels: list[str]) -
         yield (*at, "recover_above"), f"{rule.recover_above} is under `below` ({rule.below})", "it must be at least `below`"
     for i, name in enumerate(rule.by):
         if name not in funnel.dimensions:
-            yield (*at, "by", i), f"funnel {funnel.name!r} has no dimension {name!r}", _instead(name, list(funnel.dimensions))
+            yield (*at, "by", i), f"funnel {funnel.name!r} has no dimension {name!r}", instead(name, list(funnel.dimensions))
     for i, name in enumerate(rule.notify):
         if name not in channels:
-            yield (*at, "notify", i), f"there is no channel {name!r}", _instead(name, channels)
+            yield (*at, "notify", i), f"there is no channel {name!r}", instead(name, channels)
 
 
 def _unique(what: str, names: list[str], at: Location = ()) -> Iterator[Check]:
     for i, name in enumerate(names):
         if name in names[:i]:
             yield (*at, what, i, "name"), f"{name!r} is there already", "give each a name of its own"
-
-
-def _instead(wrong: str, right: Sequence[str]) -> str:
-    close = difflib.get_close_matches(wrong, right, n=1)
-    if close and any(map(str.isalnum, wrong)):  # "=" is close to ">=" and means another thing
-        return f"did you mean {close[0]!r}?"
-    return f"there are: {', '.join(right)}" if right else "there are none"
-
-
-def _root_causes(errors: Sequence[Any]) -> list[Any]:
-    """Without the "too short" that pydantic adds for a list whose only item failed."""
-    places = [e["loc"] for e in errors]
-    return [e for e in errors if not (e["type"] == "too_short" and any(p[: len(e["loc"])] == e["loc"] and p != e["loc"] for p in places))]
-
-
-def _explain(root: yaml.Node | None, error: Any) -> Problem:
-    kind = error["type"]
-    loc: Location = error["loc"][:-1] if kind == "missing" or error["loc"][-1:] == ("[key]",) else error["loc"]
-    _, line = _find(root, loc)
-    if kind == "extra_forbidden":
-        return Problem(line, _dotted(loc[:-1]), f"unknown key {loc[-1]!r}", _instead(str(loc[-1]), _keys_at(loc[:-1])))
-    if kind == "missing":
-        return Problem(line, _dotted(loc), f"{error['loc'][-1]!r} is missing", "add it")
-    if kind == "value_error":  # our own
-        return Problem(line, _dotted(loc), str(error["ctx"]["error"]))
-    message = error["msg"].split(" or instance of ")[0].replace(" after validation", "")
-    message = message.replace("tuple", "list").replace("Tuple", "List")
-    if kind == "string_pattern_mismatch":
-        message = next((told for part, told in PATTERNS.items() if part in message), message)
-    given = error.get("input")
-    shown = f" (given: {repr(given)[:80]})" if isinstance(given, str | int | float | bool) and repr(given) not in message else ""
-    return Problem(line, _dotted(loc), f"{message[0].lower()}{message[1:]}{shown}", REMEDIES.get(kind, ""))
-
-
-PATTERNS = {
-    "\\w": "not a name; write letters, digits, _ - . : or spaces, 64 at most",
-    "[^.\\s]": "not a path; write words with dots between them, as in properties.channel",
-}
-REMEDIES = {
-    "dict_type": "write KEY: VALUE pairs",
-    "model_type": "write KEY: VALUE pairs",
-    "string_type": "write a text, in quotes if it looks like a number, a date, true or false",
-    "tuple_type": "write a list, as in [a, b]",
-}
-
-
-def _keys_at(loc: Location) -> list[str]:
-    """The keys a model takes at a place, found by walking the models' own fields."""
-    here: list[Any] = [Config]
-    for step in loc:
-        following: list[Any] = []
-        for model in here:
-            field = next((f for n, f in model.model_fields.items() if step in (n, f.alias)), None)
-            following += list(_models_in(field.annotation)) if field else [model]
-        here = following
-    return sorted({f.alias or name for model in here for name, f in model.model_fields.items()})
-
-
-def _models_in(annotation: Any) -> Iterator[Any]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models_in(part)
-
-
-def _child(node: yaml.Node | None, step: str | int) -> tuple[yaml.Node | None, int | None]:
-    """The node below `node` at a key or place, and the line to show for it."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == str(step):
-                return value, key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-        value = node.value[step]
-        return value, value.start_mark.line + 1
-    return node, None
-
-
-def _find(root: yaml.Node | None, loc: Location) -> tuple[yaml.Node | None, int]:
-    """The node at a place, or the nearest above it, and its line. What stands for a longer form counts as that: `a` for `[a]`."""
-    line = 1
-    node = root
-    for step in loc:
-        node, found = _child(node, step)
-        line = found or line
-    return node, line
-
-
-def _dotted(loc: Location) -> str:
-    shown = ""
-    for step in loc:
-        shown += f"[{step}]" if isinstance(step, int) else f"{'.' if shown else ''}{step}"
-    return shown
-
-
-def _refused_shapes(text: str) -> Iterator[Problem]:
-    """Aliases, and the first nesting that is too deep, before anything is built: either can take for ever."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, yaml.AliasEvent):
-            yield Problem(line, "", f"*{event.anchor} is an alias; a config has none", "write the value out")
-        if depth > DEPTH_MAX:
-            yield Problem(line, "", "is nested too deeply", "a config needs eight levels")
-            return
-
-
-def _duplicate_keys(node: yaml.Node) -> Iterator[Problem]:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                yield Problem(key.start_mark.line + 1, "", "a key is a list or a mapping", "write a word")
-                continue
-            if key.value in seen:
-                yield Problem(key.start_mark.line + 1, "", f"key {key.value!r} is there twice", "keep one of them")
-            seen.add(str(key.value))
-            yield from _duplicate_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _duplicate_keys(value)

@@ -48,6 +48,9 @@ class WorkerSettings(Group):
     states_max: int = Field(default=2_000_000, ge=1000, description="entities held in memory; the rest are read back from Redis")
     tick_seconds: float = Field(default=1.0, gt=0, description="how often reports are computed and rules looked at")
     lease_seconds: float = Field(default=6.0, ge=1, description="how long a silent lease holder keeps the lease")
+    audit_share: float = Field(
+        default=0.0, ge=0, le=1, description="share of the entities whose counts are checked against a recount, 0 to 1; 0: none"
+    )
     fences: bool = Field(default=True, description="off only to show in a test what the fences prevent; counts go wrong")
 
 

@@ -20,7 +20,8 @@ from streams.plan import Plan, Prepared
 from streams.resting import AWAKE, awake
 from streams.tail import LAZY, NEW, TAIL_MAX, Entity, Entry, Identity, Reached, pack, packed_blocks, shortened, unpack, unpack_blocks
 
-IDENTITY_BYTES_MAX = 1024  # of a record without event_id; what follows is told by its hash
+IDENTITY_LENGTH_MAX = 256  # of an event_id; what follows is told by its hash
+IDENTITY_BYTES_MAX = 1024  # of a record without one, likewise
 
 
 def wanted(batch: Batch, prepared: Prepared) -> set[str]:
@@ -133,9 +134,15 @@ def _append(places: list[int], identities: list[Identity], tail: bytes, count: i
 
 def _identities(batch: Batch) -> list[Identity]:
     """What tells each event from another: its event_id (text), or else its bytes."""
-    if all(batch.ids):
+    if all(batch.ids) and max(map(len, batch.ids), default=0) <= IDENTITY_LENGTH_MAX:
         return batch.ids  # type: ignore[return-value]  # a list of str is one of str | bytes for whoever only reads it
-    return [own or _bytes_identity(raw) for own, raw in zip(batch.ids, batch.raws)]
+    return [_text_identity(own) if own else _bytes_identity(raw) for own, raw in zip(batch.ids, batch.raws)]
+
+
+def _text_identity(own: str) -> str:
+    if len(own) <= IDENTITY_LENGTH_MAX:
+        return own
+    return own[:IDENTITY_LENGTH_MAX] + xxh3_64_hexdigest(own.encode())
 
 
 def _bytes_identity(raw: bytes) -> bytes:

@@ -185,13 +185,14 @@ class Entity:
         """The events that are neither late nor exact copies, in runs that a tail may hold."""
         run: list[Entry] = []
         known = {_told(entry) for entry in self._entries}
+        sealed = {(entry.time, entry.identity) for entry in self._entries if entry.key == SEALED}
         for entry in arriving:
             if entry.time < self._newest - self._plan.lateness_us:
                 self._out.late += 1
+            elif (told := _told(entry)) in known or (entry.time, entry.identity) in sealed:
+                self._out.duplicate += 1
             elif entry.time <= self._floor:
                 self._out.crowded_out += 1
-            elif (told := _told(entry)) in known:
-                self._out.duplicate += 1
             else:
                 known.add(told)
                 self._newest = max(self._newest, entry.time)

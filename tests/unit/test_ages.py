@@ -7,9 +7,6 @@ import random
 import pytest
 
 from streams.ages import age_bin, bin_start_us, quantile_us
-from streams.chains import BIN_BITS
-
-SECOND_US, DAY_US = 1_000_000, 86_400 * 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -38,11 +35,6 @@ def test_a_bin_is_12_to_25_percent_wide_but_for_the_first_milliseconds() -> None
     widths = [bin_start_us(number + 1) / bin_start_us(number) - 1 for number in range(4, 200)]
     assert max(widths) == 0.25
     assert min(widths) > 1 / 8
-
-
-def test_a_year_has_a_bin_that_a_count_has_room_for() -> None:
-    assert age_bin(365 * DAY_US) < 1 << BIN_BITS
-    assert age_bin(1 << 62) < 1 << BIN_BITS, "nor can any time that is ever stored be beyond it"
 
 
 def test_a_quantile_is_as_close_as_its_bin_is_wide() -> None:

@@ -639,3 +639,12 @@ def test_wider_windows_have_wider_buckets(window: str, bucket: int) -> None:
 def test_an_alias_is_refused_before_it_can_grow(text: str) -> None:
     with pytest.raises(ConfigError, match="is an alias; a config has none; write the value out"):
         parse(text)
+
+
+@pytest.mark.parametrize("value", ["x" * 65, "a\x1eb", "a\nb", ""])
+def test_an_allowed_value_that_no_event_can_have_is_refused(value: str) -> None:
+    dimensions = {"d": {"field": "properties.d", "allow": ["fine", value]}}
+    stages = [{"name": "a", "event": "a"}, {"name": "b", "event": "b"}]
+    funnel = {"name": "f", "source": "s", "conversion_window": "1m", "windows": ["1m"], "stages": stages, "dimensions": dimensions}
+    with pytest.raises(ConfigError, match="can be no value"):
+        parse(yaml.safe_dump({"sources": [{"name": "s", "topic": "t"}], "funnels": [funnel]}))

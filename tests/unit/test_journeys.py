@@ -265,6 +265,17 @@ def test_each_funnel_orders_simultaneous_events_by_its_own_stages(chunk: int) ->
     assert reached(plan, events("c@5 b@5 a@5 x@5"), chunk) == ["1@5 2@5 3@5", "1@5 2@5 3@5"]
 
 
+@pytest.mark.parametrize("others", [(), (funnel("g", "cba"),)], ids=["one funnel", "two"])
+def test_simultaneous_events_each_have_their_fate(others: tuple[dict[str, Any], ...]) -> None:
+    shard = Shard(config(funnel(), *others))
+    assert shard.feed(*events("x@5 y@5"), event("x", 5, "v")) == {"filtered": 3}
+    assert shard.feed(*events("x@5 a@5 b@5 b@5")) == {"filtered": 1, "applied": 2, "duplicate": 1}
+    shard.feed(event("a", 70))
+    assert shard.feed(*events("c@9 b@9 x@9")) == {"filtered": 1, "late": 2}
+    assert shard.feed(*events("c@70 b@70"), event("b", 70, "v"), event("a", 70, "v")) == {"applied": 4}
+    assert shard.users() == [2, 2, 1]
+
+
 # Several funnels
 
 

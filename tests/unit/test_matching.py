@@ -183,6 +183,8 @@ def test_an_event_brings_amounts_to_the_stages_with_a_value_that_it_matches() ->
     found = matcher(funnel("f", "ab"), funnel("g", stages=paying))
     matches = [sure(one) for one in (match(found, "a"), match(found, "b", p=1), match(found, "b"))]
     assert [[(s >> 8, s & 0xFF) for s in sorted(one.stages)] for one in matches] == [[], [(1, 1), (1, 2)], [(1, 2)]]
+    excluding = matcher(funnel(stages=paying, exclude=[exclusion("x", "1", "2")]))
+    assert sure(match(excluding, "x")).stages == (), "an exclusion has no value, though the last stage has one"
 
 
 # Keys
@@ -252,7 +254,7 @@ def test_no_match_has_the_key_of_a_sealed_one() -> None:
             {"exclude": [exclusion("x", "1a", "2b", p=1), exclusion("x", "2b", "3c", q=1)]},
             {"exclude": [exclusion("x", "2b", "3c", q=1), exclusion("x", "1a", "2b", p=1)]},
         ),
-        ({"stages": [stage("1", "a", "x", p=1), stage("2", "b")]}, {"stages": [stage("one", "x", "a", p=1), stage("two", "b")]}),
+        ({"stages": [stage("1", "a", "x", p=1), stage("2", "x")]}, {"stages": [stage("one", "x", "a", p=1), stage("two", "x")]}),
         ({"stages": [stage("1", "x", p=1, q=1), stage("2", "b")]}, {"stages": [stage("1", "x", q={"equals": 1}, p=[1]), stage("2", "b")]}),
     ],
     ids=["exclusions", "event names", "conditions"],

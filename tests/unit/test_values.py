@@ -203,6 +203,15 @@ def test_amounts_add_up_exactly_in_any_order() -> None:
 # Values add up
 
 
+def test_the_order_in_which_dimensions_are_written_changes_no_count() -> None:
+    names = {"d": "properties.d", "e": "properties.e"}
+    shard = Shard(config(funnel(dimensions=names)))
+    shard.feed(event("a", 0, d="ads", e="ios"))
+    shard.restart(config(funnel(dimensions=dict(reversed(names.items())))))
+    shard.feed(event("a", 20, d="ads", e="ios"))
+    assert (shard.by_value("d"), shard.by_value("e")) == ({"ads": [1, 0, 0]}, {"ios": [1, 0, 0]})
+
+
 def test_the_values_of_a_dimension_add_up_to_the_total() -> None:
     dimensions = {
         "d": "properties.d",

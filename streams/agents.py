@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from schemas.config import Source
 from schemas.event import Batch, EventDecoder
+from streams.audit import Checked
 from streams.counting import Pending, ShardCount
 from streams.custody import Custodian, Lane, Partition
 from streams.dead_letter import RejectLimit, dead_letters
@@ -25,6 +28,7 @@ from streams.tally import Deltas
 from streams.transport import Chunk
 from streams.values import Registry
 
+log = structlog.get_logger()
 Micros = Callable[[], int]
 LANE_CHUNKS = 2
 SWEEP_STATES = 1000  # looked through at once, between chunks
@@ -84,6 +88,9 @@ class Agent:
             raise
         except Exception as error:
             self._custodian.resync(partition, error)
+        finally:
+            if opened is not None:
+                self._drop(opened)
 
     def _open(self, partition: Partition, chunk: Chunk) -> Any:
         """Decode a chunk and begin to look up what it needs."""
@@ -92,6 +99,9 @@ class Agent:
     async def _close(self, partition: Partition, opened: Any) -> None:
         """Do the rest, up to the queued write."""
         raise NotImplementedError
+
+    def _drop(self, opened: Any) -> None:
+        """Let go of a chunk that is not closed any more."""
 
     def _wants_a_pause(self, partition: Partition) -> bool:
         """Whether there is something to do that needs all chunks closed."""
@@ -150,6 +160,11 @@ class CountingAgent(Agent):
     async def _admit(self, pending: Pending) -> dict[Registry, dict[str, bool]]:
         return {r: await self._ledger.admit(self._source.name, r, sorted(texts)) for r, texts in pending.unknown.items()}
 
+    def _drop(self, opened: _Counting) -> None:
+        if opened.lookup is not None:
+            opened.lookup.cancel()
+            opened.lookup.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody will ask how it ended
+
     async def _close(self, partition: Partition, opened: _Counting) -> None:
         work: ShardCount = partition.work
         pending = opened.pending
@@ -161,9 +176,17 @@ class CountingAgent(Agent):
             while pending.unknown:  # combinations, once their parts are known
                 work.learn(pending, await self._admit(pending))
         counted = work.fold(pending)
+        if counted.checked is not None:
+            self._report(partition.shard, counted.checked)
         self._limit.note(counted.records, counted.rejected)
         letters = dead_letters(self._source, opened.chunk.tp, opened.records, counted.rejected)
         await self._custodian.submit(partition, counted.write, self._set_aside(letters) if letters else None)
+
+    def _report(self, shard: str, checked: Checked) -> None:
+        self._metrics.audit_difference.labels(self._source.name).inc(checked.more)
+        self._metrics.audit_events.labels(self._source.name).inc(checked.events)
+        if checked.differing:
+            log.error("counts differ from their recount", shard=shard, difference=checked.more, first="; ".join(checked.differing))
 
     def _wants_a_pause(self, partition: Partition) -> bool:
         work: ShardCount = partition.work

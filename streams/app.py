@@ -25,7 +25,8 @@ from schemas.config import Config, Source, load
 from schemas.errors import UsageError
 from schemas.settings import Settings, load_settings
 from streams.agents import Agent, CountingAgent, RekeyingAgent, not_seen
-from streams.backfill import Records, backfill, plan_of, read_partition
+from streams.audit import Audit
+from streams.backfill import Records, backfill, read_partition
 from streams.counting import ShardCount
 from streams.custody import Custodian, Watched
 from streams.ledger.contract import Claim
@@ -112,13 +113,10 @@ def _add_source(
     shared = (app.custody, producer, service.worker, source)
 
     def begin(claim: Claim) -> ShardCount:
-        return ShardCount(plan, claim.watermark_us)
+        audit = Audit(plan, settings.worker.audit_share) if settings.worker.audit_share else None
+        return ShardCount(plan, claim.watermark_us, audit)
 
-    async def count_anew(claim: Claim, tp: TP, definition: int, first: int) -> None:
-        alone = plan_of(config, source, definition)
-        if alone is None:
-            return  # of another worker's config
-
+    async def count_anew(claim: Claim, tp: TP, first: int) -> None:
         async def read_back(begin: int, end: int) -> AsyncIterator[Records]:
             highest: dict[int, int] = {}
             async for records in read_partition(settings.kafka.brokers, tp.topic, tp.partition, begin, end):
@@ -128,7 +126,7 @@ def _add_source(
                     highest.update(upstream)
                 yield [r.value for r in taken], [r.key for r in taken]
 
-        await backfill(service.ledger, claim, alone, first, read_back)
+        await backfill(service.ledger, claim, Plan(config, source), first, read_back)
 
     counting = CountingAgent(service.ledger, plan, *shared, states_max=settings.worker.states_max)
     definitions = tuple(funnel.definition for funnel in plan.funnels)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.duration import MICROS
 from schemas.event import Batch, Rejected
+from streams.audit import Arrived, Audit, Checked, add
 from streams.journeys import fold, wanted
 from streams.ledger.contract import Write
 from streams.plan import Plan, Prepared
 from streams.resting import REST_SECONDS, rested
 from streams.tail import Reached
-from streams.tally import tally
+from streams.tally import Deltas, tally
 from streams.values import Registry
 
 SLICE_RECORDS = 512
@@ -34,6 +35,7 @@ class Pending:
     missing: list[str]
     upstream: Mapping[int, int]
     records: int
+    arrived: Arrived
 
     @property
     def unknown(self) -> Mapping[Registry, set[str]]:
@@ -48,13 +50,15 @@ class Counted:
     write: Write
     rejected: list[Rejected]
     records: int
+    checked: Checked | None = None  # what the audit found, when it compared
 
 
 class ShardCount:
     """The states of one shard, held in memory, and the fold of its chunks."""
 
-    def __init__(self, plan: Plan, watermark_us: int = -1) -> None:
+    def __init__(self, plan: Plan, watermark_us: int = -1, audit: Audit | None = None) -> None:
         self.plan = plan
+        self.audit = audit
         self.states: dict[str, bytes] = {}  # packed, as they are stored
         self.watermark_us = watermark_us
         self.sweep = Sweep(plan.state_seconds)
@@ -80,7 +84,7 @@ class ShardCount:
         missing = set(batch.entities).difference(self.states)
         if missing:
             missing &= wanted(batch, prepared)
-        return Pending(start, following, batch, prepared, list(missing), upstream or {}, len(values))
+        return Pending(start, following, batch, prepared, list(missing), upstream or {}, len(values), Arrived(keys, values, now_us))
 
     def _in_slices(
         self, values: Sequence[bytes | None], keys: Sequence[bytes | None], now_us: int, skew_us: int
@@ -113,7 +117,11 @@ class ShardCount:
 
     def fold(self, pending: Pending, trace: Reached | None = None) -> Counted:
         """Fold a chunk whose needs were met; every reach is added to `trace` where one is given."""
-        prepared = pending.prepared
+        if self.audit is not None:
+            return self._audited(self.audit, pending, trace)
+        return self._fold(pending, pending.prepared, trace)
+
+    def _fold(self, pending: Pending, prepared: Prepared, trace: Reached | None) -> Counted:
         result = fold(self.plan, pending.batch, prepared, self.states, trace)
         rejected = pending.batch.rejected + _places_to_indexes(pending.batch, prepared.bad)
         deltas = tally(self.plan, result, self.watermark_us, Counter(r.reason for r in rejected))
@@ -121,6 +129,22 @@ class ShardCount:
         self.states.update(result.touched)
         write = Write(pending.start, pending.next, deltas, result.touched, pending.upstream)
         return Counted(write, rejected, pending.records)
+
+    def _audited(self, audit: Audit, pending: Pending, trace: Reached | None) -> Counted:
+        """Fold the audited events of a chunk by themselves, and add them to what the others come to."""
+        new = [entity for entity in pending.missing if entity not in self.states]
+        part = audit.part(pending.arrived, pending.batch, pending.prepared, new)
+        counted = self._fold(pending, pending.prepared if part is None else part.others, trace)
+        if part is not None:
+            apart = fold(self.plan, part.batch, part.prepared, self.states, trace)
+            deltas = tally(self.plan, apart, self.watermark_us, {})
+            audit.counted(deltas)
+            add(counted.write.deltas, deltas)
+            add(counted.write.deltas, Deltas(fates={"filtered": -len(part.batch)}))  # as which the others' fold took them
+            self.states.update(apart.touched)
+            counted.write = replace(counted.write, states={**counted.write.states, **apart.touched})
+        counted.checked = audit.check(pending.arrived.now_us, self.watermark_us)
+        return counted
 
     def rest(self, stored: Iterable[tuple[str, bytes]]) -> tuple[dict[str, bytes], list[str]]:
         """Bring stored states to rest as far as the watermark allows: those that changed, and entities that go."""
@@ -136,6 +160,8 @@ class ShardCount:
                 resting[entity] = found
                 if entity in self.states:
                     self.states[entity] = found
+        if self.audit is not None:
+            self.audit.end([*resting, *forgotten])
         return resting, forgotten
 
 

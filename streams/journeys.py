@@ -18,7 +18,21 @@ from streams.chains import Fold, Reaches, walk
 from streams.matching import Match
 from streams.plan import Plan, Prepared
 from streams.resting import AWAKE, awake
-from streams.tail import LAZY, NEW, TAIL_MAX, Entity, Entry, Identity, Reached, pack, packed_blocks, shortened, unpack, unpack_blocks
+from streams.tail import (
+    LAZY,
+    NEW,
+    TAIL_MAX,
+    Entity,
+    Entry,
+    Identity,
+    Reached,
+    is_long,
+    pack,
+    packed_blocks,
+    shortened,
+    unpack,
+    unpack_blocks,
+)
 
 IDENTITY_LENGTH_MAX = 256  # of an event_id; what follows is told by its hash
 IDENTITY_BYTES_MAX = 1024  # of a record without one, likewise
@@ -81,7 +95,7 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, byte
         count += len(new)
         applied += len(new)
         folded = (until, blocks, tail, count, oldest, before, folded_by, floor)
-        touched[entity] = pack(folded if count <= LAZY or oldest >= horizon else shortened(plan, folded))
+        touched[entity] = pack(shortened(plan, folded) if count > LAZY and is_long(plan, count, oldest, until) else folded)
     out.applied += applied
     out.watermark_us = max((t for i, t in enumerate(times) if i not in skip) if skip else times, default=-1)
     return out

@@ -182,6 +182,23 @@ DEFINITIONS = (
         "worker",
     ),
     Definition(
+        "funnel_audit_difference",
+        "gauge",
+        ("source",),
+        "What the counts of audited entities differ by from a recount of their records, summed over all counts since the worker "
+        "began; absent until something was compared (FUNNELWATCH_WORKER__AUDIT_SHARE).",
+        "When it is not 0, counts are wrong: read the worker's log, which names the first that differ, and report them.",
+        "worker",
+    ),
+    Definition(
+        "funnel_audit_events_total",
+        "counter",
+        ("source",),
+        "Records of audited entities whose counts were compared with the recount.",
+        "While it stands still nothing is checked: only entities that were never met before are audited.",
+        "worker",
+    ),
+    Definition(
         "funnelwatch_lease_held",
         "gauge",
         (),
@@ -215,6 +232,8 @@ class WorkerMetrics:
         self._conflicts = self._counter("funnel_ledger_conflicts_total")
         self._notifications = self._counter("funnel_notifications_total")
         self.dead_letters = self._counter("funnel_dead_letters_total")
+        self.audit_difference = self._gauge("funnel_audit_difference")
+        self.audit_events = self._counter("funnel_audit_events_total")
         self.lease = self._gauge("funnelwatch_lease_held")
         self._gauge("funnelwatch_build_info").labels(version).set(1)
         self._sources: dict[TP, str] = {}

@@ -16,7 +16,7 @@ An event newer than all before it is folded into the blocks and put behind the t
 other one takes its place within the tail; what the tail had counted is counted backwards from
 `before`, and what the new tail counts is counted forwards: their sum is the difference.
 
-The tail reaches back twice the allowed lateness, for an event as old as the lateness allows may be
+The tail reaches back twice the allowed lateness (as far again before it is cut), for an event as old as the lateness allows may be
 a duplicate of one that is as much older again. It holds TAIL_MAX events at most; what then would have
 to stand before its first one is late, and counted so ("late:tail_full").
 Stored events whose layout is not today's cannot be folded again: they stay to tell duplicates.
@@ -25,6 +25,7 @@ Stored events whose layout is not today's cannot be folded again: they stay to t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -35,7 +36,7 @@ from streams.plan import Plan
 
 TAIL_MAX = 256  # events an entity; when one more comes, the oldest quarter leaves
 TAIL_KEPT = TAIL_MAX * 3 // 4
-LAZY = 16  # events in the tail beyond which those past use are taken out
+LAZY = 16  # events in a tail that may stay past use
 
 Identity = str | bytes
 State = tuple[int, msgspec.Raw, bytes, int, int, msgspec.Raw, int, int]  # as unpacked; blocks stay packed until they are needed
@@ -81,6 +82,11 @@ def packed_blocks(blocks: Blocks) -> msgspec.Raw:
     return msgspec.Raw(pack(blocks))
 
 
+def is_long(plan: Plan, count: int, oldest: int, newest: int) -> bool:
+    """Whether a tail has too many events, or as much past use as of use: then each is taken out at the cost of one."""
+    return count > TAIL_MAX or (count > LAZY and oldest < newest - 4 * plan.lateness_us)
+
+
 def shortened(plan: Plan, state: Folded) -> Folded:
     """The state with a tail without what is past use, or too much."""
     newest, blocks, _, _, _, before, layout, floor = state
@@ -104,14 +110,18 @@ def shortened(plan: Plan, state: Folded) -> Folded:
 
 def replay(plan: Plan, entries: list[Entry], applied: list[bool], blocks: Blocks, counts: Counts, sign: int) -> Reaches:
     """Take stored events, without duplicates, through every funnel in its own total order; their reaches."""
+    reached: Reaches = {}
+    times, values = [entry.time for entry in entries], [entry.values for entry in entries]
+    amounts = {place: entry.amounts for place, entry in enumerate(entries) if entry.amounts}
+    if _ascend(entries):  # the order is the same in every funnel
+        alike: list[Match | None] = [plan.matcher.by_key(entry.key) for entry in entries]
+        walk(blocks, [place for place, ok in enumerate(applied) if ok], times, alike, values, amounts, counts, sign, reached)
+        return reached
     by_funnel: dict[int, list[tuple[tuple[Any, ...], int, Step]]] = {}
     for place, (entry, ok) in enumerate(zip(entries, applied)):
         if ok:
             for step in plan.matcher.by_key(entry.key).steps:
                 by_funnel.setdefault(step[NUMBER], []).append((_order(entry, step[LOWEST]), place, step))
-    reached: Reaches = {}
-    times, values = [entry.time for entry in entries], [entry.values for entry in entries]
-    amounts = {place: entry.amounts for place, entry in enumerate(entries) if entry.amounts}
     for found in by_funnel.values():
         found.sort(key=lambda item: item[0])
         matches: list[Match | None] = [None] * len(entries)
@@ -133,17 +143,22 @@ def _order(entry: Entry, lowest: int) -> tuple[Any, ...]:
 
 
 def _applied(plan: Plan, entries: list[Entry]) -> list[bool]:
-    """Which events of a tail are no duplicates: none applied before them has their identity."""
-    by_key = plan.matcher.by_key
+    """Which events of a tail, in their order, are no duplicates: none applied before them has their identity."""
+    if len({entry.identity for entry in entries}) == len(entries):
+        return [True] * len(entries)
     newest: dict[Identity, int] = {}
-    applied = [False] * len(entries)
-    for place in sorted(range(len(entries)), key=lambda n: _order(entries[n], by_key(entries[n].key).lowest)):
-        entry = entries[place]
+    applied = []
+    for entry in entries:
         last = newest.get(entry.identity)
-        if last is None or last < entry.time - plan.lateness_us:
+        applied.append(last is None or last < entry.time - plan.lateness_us)
+        if applied[-1]:
             newest[entry.identity] = entry.time
-            applied[place] = True
     return applied
+
+
+def _ascend(entries: list[Entry]) -> bool:
+    """Whether no two events of a tail are simultaneous."""
+    return all(entry.time < following.time for entry, following in pairwise(entries))
 
 
 class Entity:
@@ -174,9 +189,7 @@ class Entity:
         for run in self._runs(arriving):
             self._place(run)
         state = self._state()
-        if len(self._entries) > TAIL_MAX or (len(self._entries) > LAZY and self._entries[0].time < self._newest - horizon):
-            return shortened(self._plan, state)
-        return state
+        return shortened(self._plan, state) if is_long(self._plan, state[3], state[4], self._newest) else state
 
     def _state(self) -> Folded:
         return _state(self._newest, self._blocks, self._entries, self._before, self._plan.layout, self._floor)
@@ -184,7 +197,8 @@ class Entity:
     def _runs(self, arriving: list[Entry]) -> Iterator[list[Entry]]:
         """The events that are neither late nor exact copies, in runs that a tail may hold."""
         run: list[Entry] = []
-        known = {_told(entry) for entry in self._entries}
+        moments = {entry.time for entry in arriving}
+        known = {_told(entry) for entry in self._entries if entry.time in moments}
         sealed = {(entry.time, entry.identity) for entry in self._entries if entry.key == SEALED}
         for entry in arriving:
             if entry.time < self._newest - self._plan.lateness_us:
@@ -201,7 +215,6 @@ class Entity:
                     yield run
                     run = []
                     self._shorten()
-                    known = {_told(entry) for entry in self._entries}
         if run:
             yield run
 
@@ -213,7 +226,9 @@ class Entity:
         """Put events into the tail, and count the difference."""
         old, out, plan = self._entries, self._out, self._plan
         old_applied = _applied(plan, old)
-        entries = sorted([*old, *run], key=lambda entry: _order(entry, plan.matcher.by_key(entry.key).lowest))
+        entries = [*old, *run]
+        if not _ascend(entries):
+            entries.sort(key=lambda entry: _order(entry, plan.matcher.by_key(entry.key).lowest))
         applied = _applied(plan, entries)
         if not old or min(entry.time for entry in run) > old[-1].time:  # all behind the tail: it stands
             fresh = entries[len(old) :], applied[len(old) :]

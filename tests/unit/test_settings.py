@@ -18,6 +18,7 @@ CHANGED = {
     "FUNNELWATCH_REDIS__URL": ("redis://:hunter2@redis:6379/1", lambda s: s.redis.url.get_secret_value()),
     "FUNNELWATCH_REDIS__PREFIX": ("shop", lambda s: s.redis.prefix),
     "FUNNELWATCH_WEB__PORT": ("8080", lambda s: s.web.port),
+    "FUNNELWATCH_WORKER__AUDIT_SHARE": ("0.01", lambda s: s.worker.audit_share),
     "FUNNELWATCH_WORKER__FENCES": ("False", lambda s: s.worker.fences),
 }
 
@@ -77,6 +78,8 @@ def test_what_is_not_for_the_service_is_left_alone(name: str, monkeypatch: pytes
         ("FUNNELWATCH_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error' (given: 'loud')"),
         ("FUNNELWATCH_REDIS__PREFIX", "a b", "should match pattern"),
         ("FUNNELWATCH_KAFKA__SESSION_TIMEOUT_SECONDS", "0", "greater than or equal to 1"),
+        ("FUNNELWATCH_WORKER__AUDIT_SHARE", "1.5", "less than or equal to 1"),
+        ("FUNNELWATCH_WORKER__AUDIT_SHARE", "-0.1", "greater than or equal to 0"),
         ("FUNNELWATCH_WORKER__FENCES", "perhaps", "valid boolean"),
     ],
 )
@@ -97,3 +100,7 @@ def test_the_address_of_redis_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> No
         assert "hunter2" not in shown
     assert settings.redis.url.get_secret_value() == "redis://:hunter2@redis:6379/0"
     assert "hunter2" not in str(describe())
+
+
+def test_nobody_is_audited_unless_it_is_asked_for() -> None:
+    assert load_settings().worker.audit_share == 0

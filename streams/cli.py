@@ -165,6 +165,7 @@ def rates(
     funnel: Annotated[str, typer.Argument(metavar="FUNNEL", help="The funnel's name.")],
     window: Annotated[str | None, typer.Option(metavar="5m", help="One of its windows; the first by default.")] = None,
     by: Annotated[str | None, typer.Option(metavar="DIMENSION", help="Split by one of its dimensions.")] = None,
+    basis: Annotated[str | None, typer.Option(metavar="users|entries|adjusted", help="What a rate is made of; users by default.")] = None,
     json_: Json = False,
     url: Url = None,
 ) -> None:
@@ -175,11 +176,13 @@ def rates(
     from streams.console import print_table
 
     with Client(url or address(load_settings().web)) as client:
-        report = client.funnel(funnel, window, by)
+        report = client.funnel(funnel, window, by, basis)
     if json_:
         typer.echo(json.dumps(report, ensure_ascii=False))
     else:
         print_table(tables.RATES_HEADERS, list(tables.rates_rows(report)), tables.rates_title(report))
+        for note in tables.rates_notes(report):
+            typer.echo(note)
 
 
 @app.command()
@@ -237,6 +240,35 @@ def _count_entity(entity: str, file: Path, config: Path, source: str | None, for
 
 
 @app.command()
+def backfill(
+    funnel: Annotated[str, typer.Argument(metavar="FUNNEL", help="The funnel's name.")],
+    config: ConfigFile,
+    wait: Annotated[bool, typer.Option("--wait", help="Return once every shard has done it.")] = False,
+    timeout: Annotated[str, typer.Option(metavar="10m", help="With --wait: give up after so long, with exit code 1.")] = "1h",
+    list_: Annotated[bool, typer.Option("--list", help="Ask for nothing; show what each shard counts, and since when.")] = False,
+) -> None:
+    """Have the workers count a funnel, as the config has it now, from the topic's beginning."""
+    from schemas.config import load
+    from schemas.settings import load_settings
+    from streams import backfilling
+    from streams.console import print_table, progress_bar
+
+    plan, which = backfilling.plan_of(load(config), funnel)
+    redis, seconds = load_settings().redis, _seconds(timeout)
+    if list_:
+        print_table(backfilling.HEADERS, backfilling.over(redis, lambda ledger: backfilling.rows(ledger, plan, which)))
+        return
+    asked = backfilling.over(redis, lambda ledger: backfilling.ask(ledger, which))
+    for warning in asked.warnings():
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(asked)
+    if wait and asked.shards:
+        with progress_bar(f"counting {funnel} anew", len(asked.shards)) as advance:
+            done = backfilling.over(redis, lambda ledger: backfilling.wait(ledger, asked, seconds, advance))
+        typer.echo(done)
+
+
+@app.command()
 def settings() -> None:
     """Every setting: its variable, default, current value and meaning."""
     from schemas.settings import describe, load_settings
@@ -287,6 +319,16 @@ def _surprised(error: Exception) -> int:
 def _quiet_libraries() -> None:
     """Kafka's client logs what we say in one line ourselves."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+def _seconds(text: str) -> int:
+    """`--timeout` in seconds."""
+    from schemas.duration import Duration
+
+    try:
+        return Duration(text)
+    except ValueError as error:
+        raise UsageError(f"--timeout: {error}") from None
 
 
 def _time(text: str | None) -> int | None:

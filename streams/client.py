@@ -38,9 +38,9 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._http.close()
 
-    def funnel(self, name: str, window: str | None = None, by: str | None = None) -> dict[str, Any]:
+    def funnel(self, name: str, window: str | None = None, by: str | None = None, basis: str | None = None) -> dict[str, Any]:
         """A FunnelReport (schemas.report) as JSON."""
-        params = {key: value for key, value in (("window", window), ("by", by)) if value is not None}
+        params = {key: value for key, value in (("window", window), ("by", by), ("basis", basis)) if value is not None}
         found: dict[str, Any] = self._get(f"/api/v1/funnels/{quote(name, safe='')}", params).json()
         return found
 

@@ -26,7 +26,22 @@ def rates_title(report: Mapping[str, Any]) -> str:
     at = report["at"] or "no event yet"
     marks = "".join(f", {mark}" for mark in ("stale", "incomplete") if report[mark])
     lag = "" if not report["lag"] else f", {report['lag']:,} records behind"
-    return f"{report['title'] or report['name']}, last {report['window']} at {at}{marks}{lag}"
+    basis = "" if report["basis"] == "users" else f", rates on basis {report['basis']}"
+    return f"{report['title'] or report['name']}, last {report['window']} at {at}{basis}{marks}{lag}"
+
+
+def rates_notes(report: Mapping[str, Any]) -> Iterator[str]:
+    """Intervals and what stands behind them, for the bases that have some; why a rate is not ready."""
+    for stage in report["stages"]:
+        step, pending, behind = stage["step"], stage.get("pending"), stage.get("adjusted")
+        if step and step["low"] is not None:
+            yield f"{stage['name']}: {ratio(step['rate'])}, 95% interval {ratio(step['low'])} to {ratio(step['high'])}"
+        if pending and pending["denominator"]:
+            yield f"{stage['name']}: {number(pending['denominator'])} entries may still convert, {number(pending['numerator'])} of them have"
+        if behind and not behind["ready"]:
+            yield f"{stage['name']}: no adjusted rate: {behind['reason']}"
+        if behind and behind["ready"] and behind["baseline"] is not None:
+            yield f"{stage['name']}: usually {ratio(behind['baseline'])} convert; {behind['expected']:,.1f} conversions were to be expected"
 
 
 def replay_headers(result: Mapping[str, Any]) -> Row:

@@ -9,18 +9,18 @@ otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from schemas.condition import Predicate, Where
+from schemas.condition import Where
 from schemas.funnel import Funnel
+from streams.asking import Asking, Conditions, Getter
 
 CELLS = 5  # a stage's in a funnel's block, see `chains`
 NO_STAGE = 256
 SEALED = 0  # the key of an event that cannot be folded again
 
 Key = int | bytes
-Getter = Callable[[Any], Any]
 # A stage: funnel number << 8 | stage, the places of its five cells, of the first cell of the stage before it, and
 # whether it has a value property. Plain tuples: they are unpacked faster than named ones.
 Op = tuple[int, int, int, int, int, int, int, bool]
@@ -58,7 +58,18 @@ class Role:
     funnel: int
     place: int
     clears: tuple[int, ...]  # stages whose start it clears
-    test: Callable[[Any], bool] | None  # of the record; None: the name is enough
+    conditions: Conditions  # none: the name is enough
+
+
+@dataclass(frozen=True)
+class _Unsure:
+    """A name that is not enough to tell what an event does."""
+
+    place: int  # among the names
+    sure: list[Role]
+    others: list[Role]
+    asking: Asking
+    matches: dict[int, Match] = field(default_factory=dict)  # by the bits of the conditions that hold
 
 
 class Matcher:
@@ -76,13 +87,13 @@ class Matcher:
             for name, role in _roles(number, funnel, getter):
                 roles.setdefault(name, []).append(role)
         self._sure: dict[str, Match | None] = {}
-        self._unsure: dict[str, tuple[int, list[Role], list[Role]]] = {}  # name -> its number, sure roles, others
+        self._unsure: dict[str, _Unsure] = {}
         self._by_key: dict[Key, Match] = {SEALED: NOTHING}
         for place, name in enumerate(sorted(roles), start=1):
-            sure = [role for role in roles[name] if role.test is None]
-            others = [role for role in roles[name] if role.test is not None]
+            sure = [role for role in roles[name] if not role.conditions]
+            others = [role for role in roles[name] if role.conditions]
             if others:
-                self._unsure[name] = place, sure, others
+                self._unsure[name] = _Unsure(place, sure, others, Asking([role.conditions for role in others]))
             else:
                 self._sure[name] = self._remember(place, sure)
         # In the order `strict` an event that nothing asks for ends chains too.
@@ -97,7 +108,7 @@ class Matcher:
             unsure = self._unsure
             for place, name in enumerate(names):
                 if name in unsure:
-                    found[place] = self._decide(*unsure[name], records[place])
+                    found[place] = self._decide(unsure[name], records[place])
         return found
 
     def by_key(self, key: Key) -> Match:
@@ -106,15 +117,19 @@ class Matcher:
         if found is None:  # a combination of conditions that this worker has not met yet
             assert isinstance(key, bytes)
             place, bits = int.from_bytes(key[:4], "big"), int.from_bytes(key[4:], "big")
-            _, sure, others = next(entry for entry in self._unsure.values() if entry[0] == place)
-            found = self._remember(key, [*sure, *(role for bit, role in enumerate(others) if bits >> bit & 1)])
+            unsure = next(unsure for unsure in self._unsure.values() if unsure.place == place)
+            found = self._remember(key, [*unsure.sure, *(role for bit, role in enumerate(unsure.others) if bits >> bit & 1)])
         return found
 
-    def _decide(self, place: int, sure: list[Role], others: list[Role], record: Any) -> Match | None:
-        bits = sum(1 << bit for bit, role in enumerate(others) if role.test is not None and role.test(record))
-        if not bits and not sure:
+    def _decide(self, unsure: _Unsure, record: Any) -> Match | None:
+        bits = unsure.asking.bits(record)
+        if not bits and not unsure.sure:
             return self.foreign
-        return self.by_key(place.to_bytes(4, "big") + bits.to_bytes((len(others) + 7) // 8, "big"))
+        found = unsure.matches.get(bits)
+        if found is None:
+            key = unsure.place.to_bytes(4, "big") + bits.to_bytes((len(unsure.others) + 7) // 8, "big")
+            found = unsure.matches[bits] = self.by_key(key)
+        return found
 
     def _remember(self, key: Key, roles: Iterable[Role]) -> Match:
         found = self._by_key[key] = self._match(key, list(roles))
@@ -158,12 +173,12 @@ def _op(number: int, place: int, valued: bool) -> Op:
 
 def _roles(number: int, funnel: Funnel, getter: Callable[[str], Getter]) -> Iterable[tuple[str, Role]]:
     for place, stage in enumerate(funnel.stages):
-        role = Role(number, place, (), _test(stage.where, getter))
+        role = Role(number, place, (), _conditions(stage.where, getter))
         yield from ((name, role) for name in dict.fromkeys(stage.event))
     # In an order that does not depend on how they are written, as the definition does not either: keys number them.
     for exclusion in sorted(funnel.exclude, key=lambda e: (funnel.stage_index(e.from_), funnel.stage_index(e.to), told(e.event, e.where))):
         clears = tuple(range(funnel.stage_index(exclusion.from_), funnel.stage_index(exclusion.to)))
-        role = Role(number, -1, clears, _test(exclusion.where, getter))
+        role = Role(number, -1, clears, _conditions(exclusion.where, getter))
         yield from ((name, role) for name in dict.fromkeys(exclusion.event))
 
 
@@ -172,11 +187,8 @@ def told(names: Iterable[str], where: Where) -> str:
     return repr((sorted(set(names)), [(path, sorted(condition.counted().items())) for path, condition in sorted(where.items())]))
 
 
-def _test(where: Where, getter: Callable[[str], Getter]) -> Callable[[Any], bool] | None:
-    if not where:
-        return None
-    tests: list[tuple[Getter, Predicate]] = [(getter(path), condition.predicate()) for path, condition in where.items()]
-    return lambda record: all(holds(get(record)) for get, holds in tests)
+def _conditions(where: Where, getter: Callable[[str], Getter]) -> Conditions:
+    return tuple((path, getter(path), condition.predicate()) for path, condition in where.items())
 
 
 def asked_paths(funnel: Funnel) -> set[str]:

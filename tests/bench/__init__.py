@@ -12,4 +12,7 @@ with: read (`limit`), or counted in Redis (the others). It is looked at from out
 where the first look is the one that finds a first record done and the last the one that finds all
 of them done. So start-up and joining the group do not count, nor do the records up to the first
 look. CPU seconds are the process's own, all threads, between the same two looks.
+
+`--against PATH` runs the worker of another checkout too. `--stages`, `--growth` and `--memory` need
+no broker: what the steps of the work cost, how that grows, and what an entity takes.
 """

@@ -7,17 +7,21 @@ import asyncio
 import logging
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 from redis import Redis
 
 from schemas.errors import FunnelwatchError
 from tests.bench import report
-from tests.bench.contenders import CONTENDERS, Contender, Limit, Task
+from tests.bench.contenders import CONTENDERS, Contender, FunnelwatchBefore, Limit, Task
+from tests.bench.growth import growth
 from tests.bench.measure import Run, run
+from tests.bench.memory import memory
 from tests.bench.profile import profile
 from tests.bench.stages import stages
 from tests.bench.topic import PARTITIONS, fill
@@ -42,6 +46,9 @@ class Bench:
 
     def __init__(self, kafka: Kafka, redis: RedisServer, options: argparse.Namespace) -> None:
         self._kafka, self._redis = kafka, redis
+        self._kinds: dict[str, Callable[[Task], Contender]] = {**CONTENDERS}
+        if options.against is not None:
+            self._kinds[FunnelwatchBefore.name] = partial(FunnelwatchBefore, root=options.against)
         self._full = self._load("clicks", options.events, options)
         short = min(options.plain_events, options.events)
         self._short = self._load("clicks-short", short, options) if SLOW & set(options.only) else self._full
@@ -64,8 +71,7 @@ class Bench:
         return Task(f"bench-{name}-{uuid.uuid4().hex[:8]}", self._kafka.address, self._redis.url, load.topic, load.events, pids)
 
     def turn(self, name: str) -> Run:
-        contender: Contender
-        with CONTENDERS[name](self.task(name)) as contender:
+        with self._kinds[name](self.task(name)) as contender:
             try:
                 return run(contender, self.load(name).expected)
             finally:
@@ -95,15 +101,26 @@ def take_turns(bench: Bench, names: list[str], rounds: int) -> dict[str, list[Ru
     return runs
 
 
+def required(name: str) -> Path:
+    found = requirements.find(name)
+    if isinstance(found, requirements.Missing):
+        raise FunnelwatchError(found.reason)
+    return found
+
+
 @contextmanager
 def parts() -> Iterator[tuple[Kafka, RedisServer]]:
-    found = {name: requirements.find(name) for name in ("kafka_jars", "redis_server_binary")}
-    missing = [outcome.reason for outcome in found.values() if isinstance(outcome, requirements.Missing)]
-    if missing:
-        raise FunnelwatchError("\n".join(missing))
-    jars, binary = (outcome for outcome in found.values() if not isinstance(outcome, requirements.Missing))
+    jars, binary = required("kafka_jars"), required("redis_server_binary")
     with Kafka(jars) as kafka, RedisServer(binary) as redis:
         yield kafka, redis
+
+
+def checkout(path: str) -> Path:
+    """The folder of another checkout. Raises ArgumentTypeError."""
+    found = Path(path).resolve()
+    if not (found / "streams" / "cli.py").is_file():
+        raise argparse.ArgumentTypeError(f"{path} is no checkout of this repository: it has no streams/cli.py")
+    return found
 
 
 def arguments() -> argparse.Namespace:
@@ -113,34 +130,56 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--plain-events", type=int, default=30_000, help="records that the plain Faust agent reads, the first of the same")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", choices=list(CONTENDERS), help="may be given several times")
+    parser.add_argument("--against", type=checkout, metavar="PATH", help="also run the worker of another checkout, as funnelwatch-before")
     parser.add_argument("--profile", action="store_true", help="run the worker once and say where its time goes")
     parser.add_argument("--stages", action="store_true", help="only say what each stage of the worker's own work costs, without servers")
+    parser.add_argument("--growth", action="store_true", help="only say how the cost of an event grows with people and funnels")
+    parser.add_argument("--memory", action="store_true", help="only say how many bytes an entity takes")
     options = parser.parse_args()
+    options.growth_too = not options.only and options.against is None
     options.only = options.only or list(CONTENDERS)
     if options.profile:
         options.only = ["funnelwatch"]
+    if options.against is not None:
+        options.only.append(FunnelwatchBefore.name)
     return options
+
+
+def asked_for(options: argparse.Namespace) -> Iterator[str]:
+    if options.stages:
+        yield from stages(list(clicks(options.events, options.entities)))
+    elif options.growth:
+        yield from growth()
+    elif options.memory:
+        with RedisServer(required("redis_server_binary")) as redis:
+            yield from memory(redis.url)
+    else:
+        yield from compared(options)
+
+
+def compared(options: argparse.Namespace) -> Iterator[str]:
+    """The contenders; the last line is for other programs."""
+    with parts() as (kafka, redis):
+        bench = Bench(kafka, redis, options)
+        bench.warm_up()
+        if options.profile:
+            yield from bench.profile()
+            return
+        runs = take_turns(bench, options.only, options.rounds)
+    for name in sorted(SLOW & set(runs)):
+        yield f"{name} reads the first {min(options.plain_events, options.events):,} records of the same only, so that it ends"
+    yield "what every contender counted was equal to a recount\n"
+    yield from report.lines(runs)
+    if options.growth_too:
+        yield ""
+        yield from growth()
+    yield report.last_line(runs)
 
 
 def main() -> int:
     options = arguments()
     logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it warns of every retry, and a new topic needs some
-    if options.stages:
-        for line in stages(list(clicks(options.events, options.entities))):
-            say(line)
-        return 0
-    with parts() as (kafka, redis):
-        bench = Bench(kafka, redis, options)
-        bench.warm_up()
-        if options.profile:
-            for line in bench.profile():
-                say(line)
-            return 0
-        runs = take_turns(bench, options.only, options.rounds)
-    for name in sorted(SLOW & set(runs)):
-        say(f"{name} reads the first {min(options.plain_events, options.events):,} records of the same only, so that it ends")
-    say("what every contender counted was equal to a recount\n")
-    for line in report.lines(runs):
+    for line in asked_for(options):
         say(line)
     return 0
 

@@ -38,13 +38,14 @@ class Task:
 
 
 class Contender(Process):
-    """One run of one contender in a process of its own, whose module is found from the repository's root."""
+    """One run of one contender in a process of its own, whose modules are those of the checkout at `root`."""
 
     grace_seconds: ClassVar[float] = 20.0
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, root: Path = ROOT) -> None:
         super().__init__()
         self.task = task
+        self._root = root
         self.redis = Redis.from_url(task.redis_url)
 
     def answers(self) -> bool:
@@ -55,7 +56,7 @@ class Contender(Process):
         self.redis.close()
 
     def command(self) -> list[str]:
-        variables = [f"{name}={value}" for name, value in {"PYTHONPATH": str(ROOT), **self.environment()}.items()]
+        variables = [f"{name}={value}" for name, value in {"PYTHONPATH": str(self._root), **self.environment()}.items()]
         without = [part for name in os.environ if name.startswith("FUNNELWATCH_") for part in ("-u", name)]
         return ["env", *without, *variables, sys.executable, *self.arguments()]
 
@@ -174,6 +175,12 @@ class Funnelwatch(Contender):
 
     def _key(self, partition: int, part: str) -> str:
         return f"{{{self.task.name}:web:{partition}}}:{part}"
+
+
+class FunnelwatchBefore(Funnelwatch):
+    """The worker of another checkout."""
+
+    name: ClassVar[str] = "funnelwatch-before"
 
 
 class Profiled(Funnelwatch):

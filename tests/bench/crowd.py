@@ -91,9 +91,9 @@ class Crowd:
         work.shard.watermark_us = models.shard.watermark_us
         return work
 
-    def chunks(self, number: int) -> list[Chunk]:
-        """The next chunks of the traffic."""
-        return [_chunk(list(islice(self._clicks, CHUNK_RECORDS))) for _ in range(number)]
+    def chunk(self) -> Chunk:
+        """The next chunk of the traffic."""
+        return _chunk(list(islice(self._clicks, CHUNK_RECORDS)))
 
     def _before(self) -> Iterator[Click]:
         """The models' events of the turns before, turn by turn."""

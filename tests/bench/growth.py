@@ -1,15 +1,15 @@
 """`--growth`: what an event costs with more people, and with more funnels that have no use for it.
 
 CPU time of one thread for the worker's own work, as `--stages` measures it. The variants of one
-table take turns, a lap of LAP_CHUNKS chunks each, and the median chunk of every lap is compared with that of the first
-variant in the same round, so that a slow minute of the machine meets all of them.
+table take turns, a chunk each, and every chunk is compared with that of the first variant in the
+same round, so that a slow second of the machine meets all of them.
 """
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median, quantiles
@@ -22,10 +22,10 @@ from tests.bench.workload import EVENTS
 PEOPLE = (10_000, 100_000, 1_000_000)
 PEOPLE_OF_FUNNELS = 100_000
 FLAT = 1.15  # at most this, times the first
-LAP_CHUNKS = 4
-ROUNDS_LEAST, ROUNDS_MOST = 7, 25
+ROUNDS_BEFORE = 4  # in which memory is first touched
+ROUNDS_LEAST, ROUNDS_MOST = 15, 100
 SECONDS = 100.0  # for all tables
-HEADER = ("", "µs an event", "middle half", "of the first", "middle half")
+HEADER = ("", "µs an event", "middle half", "times the first", "middle half")
 
 
 @dataclass
@@ -51,6 +51,7 @@ def growth(seconds: float = SECONDS) -> Iterator[str]:
     for done, (title, variants) in enumerate(tables):
         mine = time.monotonic() + (deadline - time.monotonic()) / (len(tables) - done)
         yield f"\nBy {title}\n"
+        gc.collect()  # the people of the table before
         yield from _compared(variants(), mine)
 
 
@@ -90,11 +91,15 @@ def _compared(variants: Sequence[Variant], deadline: float) -> Iterator[str]:
     gc.freeze()  # a worker does not have the traffic to come in memory
     rounds = list(_rounds(variants, deadline))
     gc.unfreeze()
-    of_first = {v.name: [spent[v.name] / spent[variants[0].name] for spent in rounds] for v in variants}
-    yield from table(HEADER, [_row(v.name, [spent[v.name] for spent in rounds], of_first[v.name]) for v in variants])
-    worst = max(median(of_first[v.name]) for v in variants if v.claimed)
-    verdict = "held" if worst <= FLAT else "NOT HELD"
-    yield f"\n{len(rounds)} rounds; claim: at most {FLAT} of the first: {worst:.2f}, {verdict}"
+    yield from verdict([v.name for v in variants], rounds, [v.name for v in variants if v.claimed])
+
+
+def verdict(names: Sequence[str], rounds: Sequence[Mapping[str, float]], claimed: Sequence[str]) -> Iterator[str]:
+    """The table of what was measured (µs an event, by name, of each round), and whether those claimed to be flat are."""
+    of_first = {name: [spent[name] / spent[names[0]] for spent in rounds] for name in names}
+    yield from table(HEADER, [_row(name, [spent[name] for spent in rounds], of_first[name]) for name in names])
+    worst = max(median(of_first[name]) for name in claimed)
+    yield f"\n{len(rounds)} rounds; claim: at most {FLAT} times the first: {worst:.2f}, {'held' if worst <= FLAT else 'NOT HELD'}"
 
 
 def _row(name: str, micros: list[float], of_first: list[float]) -> tuple[str, ...]:
@@ -107,25 +112,21 @@ def _middle_half(found: list[float]) -> str:
 
 
 def _rounds(variants: Sequence[Variant], deadline: float) -> Iterator[dict[str, float]]:
-    """Microseconds an event, by variant, of each round; the first round, in which memory is first touched, does not count."""
-    _round(variants, 0)
-    for number in range(ROUNDS_MOST):
-        if number >= ROUNDS_LEAST and time.monotonic() > deadline:
+    """Microseconds an event, by variant, of each round."""
+    for number in range(ROUNDS_BEFORE + ROUNDS_MOST):
+        if number >= ROUNDS_BEFORE + ROUNDS_LEAST and time.monotonic() > deadline:
             break
-        yield _round(variants, number)
+        found = _round(variants, number % len(variants))
+        if number >= ROUNDS_BEFORE:
+            yield found
 
 
-def _round(variants: Sequence[Variant], number: int) -> dict[str, float]:
-    traffic = {id(crowd): crowd.chunks(LAP_CHUNKS) for crowd in {id(v.crowd): v.crowd for v in variants}.values()}
-    first = number % len(variants)
-    return {v.name: _lap(v.work, traffic[id(v.crowd)]) for v in (*variants[first:], *variants[:first])}
+def _round(variants: Sequence[Variant], first: int) -> dict[str, float]:
+    traffic = {id(crowd): crowd.chunk() for crowd in {id(v.crowd): v.crowd for v in variants}.values()}
+    return {v.name: _micros(v.work, traffic[id(v.crowd)]) for v in (*variants[first:], *variants[:first])}
 
 
-def _lap(work: OwnWork, chunks: Sequence[Chunk]) -> float:
-    """Microseconds an event of the median chunk."""
-    spent = []
-    for chunk in chunks:
-        began = time.thread_time_ns()
-        work.pack(work.count(*chunk))
-        spent.append((time.thread_time_ns() - began) / 1000 / len(chunk[0]))
-    return median(spent)
+def _micros(work: OwnWork, chunk: Chunk) -> float:
+    began = time.thread_time_ns()
+    work.pack(work.count(*chunk))
+    return (time.thread_time_ns() - began) / 1000 / len(chunk[0])

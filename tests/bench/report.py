@@ -1,4 +1,4 @@
-"""What the bench says: a table, the targets, and one JSON object as the last line."""
+"""[pure] What the bench says: a table, the targets, and one JSON object as the last line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import median
 
 from tests.bench.measure import Run
 
-LIMIT, OURS, PLAIN = "limit", "funnelwatch", "faust"
+LIMIT, OURS, BEFORE, PLAIN = "limit", "funnelwatch", "funnelwatch-before", "faust"
 OF_LIMIT_LEAST = 0.25
 TIMES_PLAIN_LEAST = 25.0
 OTHERS_MAX = 0.1
@@ -18,8 +18,8 @@ Runs = Mapping[str, Sequence[Run]]
 
 
 def lines(runs: Runs) -> Iterator[str]:
-    """The whole report; the last line is the JSON object."""
-    rates = {name: median(run.rate for run in found) for name, found in runs.items()}
+    """The table of all contenders, the targets, and how ours compares."""
+    rates = _rates(runs)
     yield from _table([HEADER, *(_row(name, found, rates) for name, found in runs.items())])
     yield "events/s: median of the rounds. CPU seconds per million events, of the contender and of both servers. Others: share of the"
     yield "machine that went to processes which have no part in this."
@@ -27,7 +27,18 @@ def lines(runs: Runs) -> Iterator[str]:
     yield ""
     yield from _targets(rates)
     yield from _by_cpu(runs)
-    yield json.dumps(_summary(rates))
+
+
+def last_line(runs: Runs) -> str:
+    """What other programs read: `{"limit": records/s, "contenders": {NAME: {"rate": events/s, "of_limit": ratio}}}`.
+
+    What was not measured is null.
+    """
+    return json.dumps(_summary(_rates(runs)))
+
+
+def _rates(runs: Runs) -> dict[str, float]:
+    return {name: median(run.rate for run in found) for name, found in runs.items()}
 
 
 def _row(name: str, found: Sequence[Run], rates: Mapping[str, float]) -> tuple[str, ...]:
@@ -56,7 +67,7 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def _by_cpu(runs: Runs) -> Iterator[str]:
     """What others do to the rates does less to this."""
     spent = {name: median(run.cpu_seconds_per_million[0] for run in found) for name, found in runs.items()}
-    for other in (LIMIT, PLAIN):
+    for other in (LIMIT, BEFORE, PLAIN):
         if OURS in spent and other in spent:
             yield f"by the CPU time they need, {OURS} does {spent[other] / spent[OURS]:.3g} x {other}"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from schemas.duration import MICROS
 from schemas.event import Batch, Rejected
 from streams.audit import Arrived, Audit, Checked, add
-from streams.journeys import fold, wanted
+from streams.journeys import Gathered, fold, gather
 from streams.ledger.contract import Write
 from streams.plan import Plan, Prepared
 from streams.resting import REST_SECONDS, rested
@@ -32,7 +32,9 @@ class Pending:
     next: int
     batch: Batch
     prepared: Prepared
-    missing: list[str]
+    gathered: Gathered
+    missing: list[str]  # entities whose states are not held
+    as_of: int  # how many chunks had been folded when it was gathered
     upstream: Mapping[int, int]
     records: int
     arrived: Arrived
@@ -62,6 +64,8 @@ class ShardCount:
         self.states: dict[str, bytes] = {}  # packed, as they are stored
         self.watermark_us = watermark_us
         self.sweep = Sweep(plan.state_seconds)
+        self._folded = 0  # chunks
+        self._recent: Mapping[str, bytes] = {}  # states that the last of them changed
 
     def decode(
         self,
@@ -81,10 +85,19 @@ class ShardCount:
             batch = self.plan.decoder.decode(values, keys, now_us, skew_us)
             found = batch, self.plan.prepare(batch)
         batch, prepared = found
-        missing = set(batch.entities).difference(self.states)
-        if missing:
-            missing &= wanted(batch, prepared)
-        return Pending(start, following, batch, prepared, list(missing), upstream or {}, len(values), Arrived(keys, values, now_us))
+        gathered = gather(batch, prepared, self.states)
+        return Pending(
+            start,
+            following,
+            batch,
+            prepared,
+            gathered,
+            gathered.missing,
+            self._folded,
+            upstream or {},
+            len(values),
+            Arrived(keys, values, now_us),
+        )
 
     def _in_slices(
         self, values: Sequence[bytes | None], keys: Sequence[bytes | None], now_us: int, skew_us: int
@@ -122,11 +135,16 @@ class ShardCount:
         return self._fold(pending, pending.prepared, trace)
 
     def _fold(self, pending: Pending, prepared: Prepared, trace: Reached | None) -> Counted:
-        result = fold(self.plan, pending.batch, prepared, self.states, trace)
+        # A chunk may be decoded before the one ahead of it is folded; what was gathered longer ago is gathered anew.
+        behind = self._folded - pending.as_of
+        gathered = pending.gathered if behind <= 1 and prepared is pending.prepared else None
+        result = fold(self.plan, pending.batch, prepared, self.states, trace, gathered, self._recent if gathered and behind else {})
         rejected = pending.batch.rejected + _places_to_indexes(pending.batch, prepared.bad)
         deltas = tally(self.plan, result, self.watermark_us, Counter(r.reason for r in rejected))
         self.watermark_us = deltas.watermark_us
         self.states.update(result.touched)
+        self._folded += 1
+        self._recent = result.touched
         write = Write(pending.start, pending.next, deltas, result.touched, pending.upstream)
         return Counted(write, rejected, pending.records)
 
@@ -143,6 +161,7 @@ class ShardCount:
             add(counted.write.deltas, Deltas(fates={"filtered": -len(part.batch)}))  # as which the others' fold took them
             self.states.update(apart.touched)
             counted.write = replace(counted.write, states={**counted.write.states, **apart.touched})
+            self._recent = counted.write.states
         counted.checked = audit.check(pending.arrived.now_us, self.watermark_us)
         return counted
 

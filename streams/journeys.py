@@ -8,6 +8,7 @@ happens in a funnel.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
 from operator import lt
 
@@ -34,31 +35,73 @@ from streams.tail import (
     unpack_blocks,
 )
 
+NOTHING_RECENT: dict[str, bytes] = {}
 IDENTITY_LENGTH_MAX = 256  # of an event_id; what follows is told by its hash
 IDENTITY_BYTES_MAX = 1024  # of a record without one, likewise
 
 
-def wanted(batch: Batch, prepared: Prepared) -> set[str]:
-    """The entities whose states the fold of this batch will need."""
-    return {entity for entity, match in zip(batch.entities, prepared.matches) if match is not None}
+@dataclass(frozen=True)
+class Gathered:
+    """A batch by entity: the places of each one's events in order of arrival, and its state as it was then."""
+
+    places: dict[str, list[int]]
+    held: list[bytes | None]
+    filtered: int
+
+    @property
+    def missing(self) -> list[str]:
+        """The entities whose states are not held."""
+        return [entity for entity, packed in zip(self.places, self.held) if packed is None]
 
 
-def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, bytes], trace: Reached | None = None) -> Fold:
+def gather(batch: Batch, prepared: Prepared, states: Mapping[str, bytes]) -> Gathered:
+    """Gather a batch by entity, without what is filtered or bad.
+
+    Each state is looked up once: they lie all over memory, and with many entities that is what costs.
+    """
+    skip = {bad.index for bad in prepared.bad}
+    places: dict[str, list[int]] = {}
+    get_places, filtered = places.get, 0
+    for i, (entity, match) in enumerate(zip(batch.entities, prepared.matches)):
+        if match is None:
+            filtered += i not in skip
+        elif not skip or i not in skip:
+            mine = get_places(entity)
+            if mine is None:
+                places[entity] = [i]
+            else:
+                mine.append(i)
+    return Gathered(places, list(map(states.get, places)), filtered)
+
+
+def fold(
+    plan: Plan,
+    batch: Batch,
+    prepared: Prepared,
+    states: Mapping[str, bytes],
+    trace: Reached | None = None,
+    gathered: Gathered | None = None,
+    recent: Mapping[str, bytes] = NOTHING_RECENT,
+) -> Fold:
     """Fold a batch, given the packed states of its entities (a missing one is new), and say what it did.
+
+    What was `gathered` before need not be again, given the states that have changed since (`recent`).
 
     The reaches of every entity are kept in `trace` where one is given. One entity has its turn after
     the other, since what a state needs lies all over memory, and bringing it near costs more than the
     fold itself.
     """
     out = Fold()
-    skip = {bad.index for bad in prepared.bad}
     times, matches, values, amounts = batch.times, prepared.matches, prepared.values, prepared.amounts
     identities = _identities(batch)
     get_state, touched, lateness, layout = states.get, out.touched, plan.lateness_us, plan.layout
     counts, applied = out.counts, 0
     ascending = all(map(lt, times, islice(times, 1, None)))
-    for entity, places in _by_entity(batch.entities, matches, skip, out).items():
-        packed = get_state(entity)
+    found = gathered or gather(batch, prepared, states)
+    for (entity, places), held in zip(found.places.items(), found.held):
+        packed = recent.get(entity, held) if recent else held
+        if packed is None:
+            packed = get_state(entity)
         newest, known, tail, count, oldest, before, folded_by, floor = (
             NEW if packed is None else unpack(packed) if packed[0] == AWAKE else awake(packed)
         )
@@ -97,25 +140,10 @@ def fold(plan: Plan, batch: Batch, prepared: Prepared, states: Mapping[str, byte
         folded = (until, blocks, tail, count, oldest, before, folded_by, floor)
         touched[entity] = pack(shortened(plan, folded) if count > LAZY and is_long(plan, count, oldest, until) else folded)
     out.applied += applied
+    out.filtered = found.filtered
+    skip = {bad.index for bad in prepared.bad}
     out.watermark_us = max((t for i, t in enumerate(times) if i not in skip) if skip else times, default=-1)
     return out
-
-
-def _by_entity(entities: list[str], matches: list[Match | None], skip: set[int], out: Fold) -> dict[str, list[int]]:
-    """The places of each entity's events, in order of arrival, without those that are filtered or bad."""
-    groups: dict[str, list[int]] = {}
-    get_group, filtered = groups.get, 0
-    for i, (entity, match) in enumerate(zip(entities, matches)):
-        if match is None:
-            filtered += i not in skip
-        elif not skip or i not in skip:
-            group = get_group(entity)
-            if group is None:
-                groups[entity] = [i]
-            else:
-                group.append(i)
-    out.filtered = filtered
-    return groups
 
 
 def _ascend(places: list[int], times: list[int]) -> bool:

@@ -390,3 +390,15 @@ def test_states_are_looked_through_again_and_again_by_the_watermark() -> None:
     assert (sweep.is_due(hour_us), sweep.cursor) == (True, 7), "it is not through yet"
     sweep.went_on(0, 2 * hour_us)
     assert (sweep.is_due(3 * hour_us - 1), sweep.is_due(3 * hour_us)) == (False, True), "a quarter of what a state lasts after it began"
+
+
+def test_a_chunk_may_be_decoded_before_the_one_ahead_of_it_is_folded() -> None:
+    """And also before several: the states that they change are not forgotten."""
+    setup = config(funnel())
+    chunks = [events("a@0 b@10"), events("c@20 a@30"), events("b@40"), events("c@50")]
+    plain, ahead = Shard(setup), Shard(setup)
+    expected = [plain.feed(*chunk) for chunk in chunks]
+    pending = [ahead.count.decode(0, len(chunk), list(chunk), [None] * len(chunk), FOREVER_US) for chunk in chunks]
+    found = [ahead.count.fold(one).write.deltas.fates for one in pending]
+    assert found == expected
+    assert ahead.count.states == plain.count.states

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from streams.chains import Fold
-from streams.journeys import fold, wanted
+from streams.journeys import fold, gather
 from streams.plan import Plan
 from streams.tail import Reached
 from tests.unit.test_counting import AT, FOREVER_US, Books, Shard, books, config, event, events, funnel, plan_of
@@ -40,7 +40,7 @@ def reached(plan: Plan, records: Sequence[bytes], chunk: int = 100) -> list[str]
 def test_only_states_of_events_that_a_funnel_looks_at_are_wanted() -> None:
     plan = plan_of(funnel(exclude=[{"event": "y", "from": "1a", "to": "2b"}]))
     batch = plan.decoder.decode([event("a", 0, "u"), event("x", 0, "v"), event("y", 0, "w")], [None] * 3, FOREVER_US, 0)
-    assert wanted(batch, plan.prepare(batch)) == {"u", "w"}
+    assert gather(batch, plan.prepare(batch), {"w": b"state"}).missing == ["u"]
 
 
 def test_a_fold_leaves_the_states_it_is_given_as_they_are() -> None:

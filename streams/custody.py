@@ -60,6 +60,7 @@ class Partition:
     upstream: dict[int, int] = field(default_factory=dict)  # source partition -> highest offset folded
     writing: asyncio.Task[None] | None = None
     lane: Lane | None = None
+    claimed_at: float = field(default_factory=time.monotonic)  # a backfill that a later reading shows is still to be done
     progressed_at: float = field(default_factory=time.monotonic)
 
 
@@ -71,7 +72,7 @@ class Watched:
     shards: str  # "web" or "web/intake"
     begin: Callable[[Claim], Any]
     definitions: tuple[int, ...] = ()  # that are counted
-    backfill: Callable[[Claim, TP, int, int], Awaitable[None]] | None = None  # a definition, from an offset to where the claim stands
+    backfill: Callable[[Claim, TP, int], Awaitable[None]] | None = None  # what is asked for, from an offset to where the claim stands
 
 
 class BackfillAsked(Exception):
@@ -188,9 +189,8 @@ class Custodian:
             await self._ledger.reset(shard)
             claim = await self._ledger.claim(shard, count, first, watched.definitions)
         stored = await self._mend(tp, claim, first, end)
-        if watched.backfill is not None:
-            for definition in claim.backfills:
-                await watched.backfill(replace(claim, next=stored), tp, definition, first)
+        if watched.backfill is not None and claim.backfills:
+            await watched.backfill(replace(claim, next=stored), tp, first)
         if tp not in self.assigned_tps:
             return
         consumer.seek_to(tp, stored)

@@ -161,7 +161,7 @@ DEFINITIONS = (
         "funnel_ledger_conflicts_total",
         "counter",
         ("kind",),
-        "Times a partition had to be claimed anew, by kind: fenced, mismatch, corrupt, nostate, unavailable, failed, halted.",
+        "Times a partition had to be claimed anew, by kind: fenced, mismatch, corrupt, nostate, unavailable, failed, halted, backfill.",
         "A few at a rebalance are normal; a steady rate of fenced means two deployments share one ledger.",
         "worker",
     ),

@@ -18,7 +18,7 @@ from schemas.report import FunnelReport, FunnelSummary
 from streams.adjusting import Adjusting
 from streams.ledger.contract import Kept, Ledger, Position
 from streams.metrics import SourceReading
-from streams.plan import Plan
+from streams.plan import FunnelPlan, Plan
 from streams.rates import breakdowns, overall, stage_reports
 from streams.tally import BucketKey
 from streams.watermark import is_catching_up, is_stale, report_time
@@ -85,13 +85,14 @@ class SourceView:
         """The event time (µs) since which every shard has counted a definition; -1: from its beginning."""
         return max((position.since.get(definition, -1) for position in self.positions.values()), default=-1)
 
-    def misses(self, definition: int, window_seconds: int) -> bool:
-        """Whether a window that ends now holds events that were not counted under a definition."""
+    def misses(self, funnel: FunnelPlan, window_seconds: int) -> bool:
+        """Whether a window that ends now holds events that were not counted, or not with all that chains may have begun with."""
         if self.at_us is None:
             return False
         width, first = first_bucket(window_seconds, self.at_us)
-        elsewhere = any(position.since and definition not in position.since for position in self.positions.values())
-        return elsewhere or self.since(definition) > first * width * MICROS
+        elsewhere = any(position.since and funnel.definition not in position.since for position in self.positions.values())
+        since_us = self.since(funnel.definition)
+        return elsewhere or (since_us >= 0 and since_us + funnel.funnel.conversion_window.micros > first * width * MICROS)
 
     @property
     def gone(self) -> int:
@@ -190,7 +191,7 @@ class Reader:
             at=None if at_us is None else moment_of(at_us),
             stale=view.stale,
             basis=basis,
-            incomplete=view.gone > 0 or view.misses(counts.plan.definition, window),
+            incomplete=view.gone > 0 or view.misses(counts.plan, window),
             since=moment_of(since_us) if since_us >= 0 else None,
             lag=view.lag,
             stages=stages,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import secrets
 import socket
@@ -57,7 +58,7 @@ class Service:
         self._fence: int | None = None
         self._states: list[AlertState] = []
         self._failing: set[str] = set()
-        self._begun: dict[str, set[int]] = {}  # shard -> backfills it was claimed anew for
+        self._reading_at = -math.inf  # when the last complete reading of the ledger began
         self._stopping = False
 
     # The tick
@@ -83,7 +84,9 @@ class Service:
         self._note_partitions()
         self._begin_backfills()
         await self._guarded("publishing ends", self._publish_ends())
-        await self._guarded("reading the ledger", self.reader.tick())
+        began = time.monotonic()
+        if await self._guarded("reading the ledger", self.reader.tick()):
+            self._reading_at = began
         self._fence = None if not await self._guarded("holding the lease", self._hold()) else self._fence
         self.worker.lease.set(self._fence is not None)
         if self._fence is not None:
@@ -126,13 +129,14 @@ class Service:
                 self.worker.at(partition.tp, shown, max(0, end - partition.stored), idle)
 
     def _begin_backfills(self) -> None:
-        """Claim a partition anew whose backfill was asked for since: that is when it is done."""
-        asked = {shard: position.backfills for view in self.reader.views.values() for shard, position in view.positions.items()}
+        """Claim a partition anew that was asked for a backfill since it was claimed: that is when it is done."""
+        asked = {}
+        for view in self.reader.views.values():
+            ours = {funnel.definition for funnel in view.plan.funnels}
+            asked.update({shard: ours.intersection(position.backfills) for shard, position in view.positions.items()})
         for partition in self._partitions():
-            if self.custodian is not None and set(asked.get(partition.shard, ())) - self._begun.get(partition.shard, set()):
-                self._begun[partition.shard] = set(asked[partition.shard])
+            if self.custodian is not None and partition.claimed_at < self._reading_at and asked.get(partition.shard):
                 self.custodian.resync(partition, BackfillAsked())
-        self._begun = {shard: begun for shard, begun in self._begun.items() if asked.get(shard)}
 
     async def _publish_ends(self) -> None:
         by_source: dict[str, dict[int, int]] = {}

@@ -10,20 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from schemas.errors import PartitionsChanged, StoreError, StoreUnavailable
-from streams.embedded import RedisProcess
 from streams.ledger.contract import Changes, Claim, Corrupt, Fenced, Ledger, Mismatch, NoState, Ok, Position, Snapshot, Write
-from streams.ledger.memory import MemoryLedger
-from streams.ledger.redis import JOURNAL_LENGTH, RedisLedger, connect
+from streams.ledger.redis import JOURNAL_LENGTH, RedisLedger
 from streams.plan import Registry
-from streams.process import free_port
 from streams.tally import BucketKey, Deltas
 from streams.windows import Cells
 
@@ -34,34 +28,6 @@ WATERMARK = BUCKET * 10_000_000 + 5
 KEPT = [(DEFINITION, 10, 30), (DEFINITION, 60, 30), (OTHER_DEFINITION, 10, 30)]
 # A name as the tally makes it, and what a value of a dimension may be.
 ODD = "u0\x1fchannel\x1fgrößer 東京 {x}:*[0]"
-
-
-@pytest.fixture(params=["memory", "valkey", "redis_server"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest_asyncio.fixture
-async def ledger(kind: str, request: pytest.FixtureRequest, unique_name: str) -> AsyncIterator[Ledger]:
-    if kind == "memory":
-        yield MemoryLedger(journal_length=JOURNAL_LENGTH)
-        return
-    process: RedisProcess = request.getfixturevalue(kind)
-    store = RedisLedger(connect(process.url, 10.0), unique_name)
-    yield store
-    await store.close()
-
-
-@pytest_asyncio.fixture
-async def client(any_redis: RedisProcess) -> AsyncIterator[Redis]:
-    """What only a Redis has: keys that others may touch."""
-    async with Redis.from_url(any_redis.url) as client:
-        yield client
-
-
-@pytest.fixture
-def redis_ledger(client: Redis, unique_name: str) -> RedisLedger:
-    return RedisLedger(client, unique_name)
 
 
 def key(prefix: str, part: str, shard: str = SHARD) -> str:
@@ -641,27 +607,20 @@ async def test_prefixes_keep_deployments_apart(client: Redis, redis_ledger: Redi
     assert (await other.claim(SHARD, 7, 0)).epoch == 1
 
 
-async def test_without_a_store_every_call_is_an_error_that_may_pass(unique_name: str) -> None:
-    async with Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as nowhere:
-        ledger = RedisLedger(nowhere, unique_name)
-        claim = Claim(SHARD, 1, "token", 0, -1, {})
-        calls = [
-            ledger.claim(SHARD, 4, 0),
-            ledger.apply(claim, chunk(0, 5)),
-            ledger.states(SHARD, ["u"]),
-            ledger.admit("web", Registry("p", 1), ["a"]),
-            ledger.shards("web"),
-            ledger.snapshot(SHARD, KEPT),
-            ledger.changes(SHARD, "", 0),
-            ledger.publish_ends("web", {0: 1}),
-            ledger.ends("web"),
-            ledger.ping(),
-        ]
-        failures = await asyncio.gather(*calls, return_exceptions=True)
+async def test_without_a_store_every_call_is_an_error_that_may_pass(unreachable: RedisLedger) -> None:
+    claim = Claim(SHARD, 1, "token", 0, -1, {})
+    calls = [
+        unreachable.claim(SHARD, 4, 0),
+        unreachable.apply(claim, chunk(0, 5)),
+        unreachable.states(SHARD, ["u"]),
+        unreachable.admit("web", Registry("p", 1), ["a"]),
+        unreachable.shards("web"),
+        unreachable.snapshot(SHARD, KEPT),
+        unreachable.changes(SHARD, "", 0),
+        unreachable.publish_ends("web", {0: 1}),
+        unreachable.ends("web"),
+        unreachable.ping(),
+        unreachable.reset(SHARD),
+    ]
+    failures = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(failure) for failure in failures] == [StoreUnavailable] * len(calls)
-
-
-async def test_without_a_store_a_reset_is_an_error_that_may_pass_too(unique_name: str) -> None:
-    async with Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as nowhere:
-        with pytest.raises(StoreUnavailable):
-            await RedisLedger(nowhere, unique_name).reset(SHARD)

@@ -70,9 +70,7 @@ def test_what_comes_after_the_rest_is_counted_as_if_there_had_been_none() -> Non
     assert at_rest is not None
     resting.states["u"] = at_rest
     more = [record("pay", 30_000), record("checkout", 30_001), record("pay", 30_002, "mail")]
-    found = [
-        count.fold(count.decode(0, 3, [*more], [None] * 3, 10**18)).write.deltas for count in (plain, resting)
-    ]
+    found = [count.fold(count.decode(0, 3, [*more], [None] * 3, 10**18)).write.deltas for count in (plain, resting)]
     assert found[0].buckets == found[1].buckets
     assert found[0].totals == found[1].totals
     assert found[0].fates == found[1].fates == {"applied": 3}

@@ -291,7 +291,9 @@ def test_the_openapi_document_lists_every_endpoint(readings: FakeReadings) -> No
     document = ask(readings, "/openapi.json").json()
     assert document["info"]["version"] == "1.2.3"
     assert set(document["paths"]) == set(ENDPOINTS)
-    models: dict[str, type[BaseModel]] = dict(zip(ENDPOINTS, (FunnelList, FunnelReport, Alerts, EntityExplanation, Health, Health), strict=False))
+    models: dict[str, type[BaseModel]] = dict(
+        zip(ENDPOINTS, (FunnelList, FunnelReport, Alerts, EntityExplanation, Health, Health), strict=False)
+    )
     for path, operations in document["paths"].items():
         responses = operations["get"]["responses"]
         assert operations["get"]["description"]

@@ -168,7 +168,7 @@ function writeFunnel(node, report) {
   say(upTo, freshness(report));
   upTo.title = report.at ?? "";
   mark(node.querySelector(".stale"), report.stale ? "stale: a partition is more than a minute behind" : "");
-  mark(node.querySelector(".incomplete"), report.incomplete ? "incomplete: records were gone before they were counted" : "");
+  mark(node.querySelector(".incomplete"), report.incomplete ? "incomplete: the window reaches back to before counting began, or records were gone before they were counted" : "");
   const most = Math.max(1, ...report.stages.map((stage) => stage.users));
   const worst = worstStep(report.stages);
   keep(node.querySelector(".stages"), report.stages, (stage) => stage.name, () => stamp("stage"), (row, stage, place) => {

@@ -16,8 +16,8 @@ from schemas.duration import MICROS, Duration
 from schemas.event import moment_of
 from schemas.report import FunnelReport, FunnelSummary
 from streams.adjusting import Adjusting
+from streams.collector import SourceReading
 from streams.ledger.contract import Kept, Ledger, Position
-from streams.metrics import SourceReading
 from streams.plan import FunnelPlan, Plan
 from streams.rates import breakdowns, overall, stage_reports
 from streams.tally import BucketKey

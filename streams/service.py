@@ -25,10 +25,11 @@ from schemas.errors import FunnelwatchError, StoreError
 from schemas.explanation import EntityExplanation
 from schemas.report import AlertState, FunnelReport, FunnelSummary, Transition
 from schemas.settings import Settings
+from streams.collector import LedgerCollector
 from streams.custody import BackfillAsked, Custodian, Partition
 from streams.lease import Lease
 from streams.ledger.redis import RedisLedger, connect
-from streams.metrics import LedgerCollector, WorkerMetrics, exposition
+from streams.metrics import WorkerMetrics, exposition
 from streams.reader import Reader, now_us
 from streams.web.entities import explained
 

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.config import Config
 from schemas.report import AlertState
-from streams.metrics import DEFINITIONS, Definition, LedgerCollector, SourceReading, WorkerMetrics, exposition
+from streams.collector import LedgerCollector, SourceReading
+from streams.metrics import DEFINITIONS, Definition, WorkerMetrics, exposition
 from streams.plan import Plan
 from streams.windows import EVENTS, USERS, VALUE, Cells, FunnelCounts, cell
 

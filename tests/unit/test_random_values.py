@@ -7,9 +7,9 @@ import json
 import random
 
 from schemas.config import Config
+from streams.collector import LedgerCollector
 from streams.counting import ShardCount
 from streams.ledger.memory import MemoryLedger
-from streams.metrics import LedgerCollector
 from streams.plan import Plan
 from streams.reader import Reader
 from streams.values import REMEMBERED_MAX

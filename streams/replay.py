@@ -13,6 +13,7 @@ from schemas.duration import Duration
 from schemas.errors import UsageError
 from schemas.event import Batch, iso
 from streams.counting import Pending, ShardCount
+from streams.journeys import gather
 from streams.plan import Plan
 from streams.rates import rate
 from streams.retention import CONVERSIONS, ENTRIES, EVENTS, USERS, VALUE
@@ -122,6 +123,7 @@ def replay(
         left_out = _cut(pending.batch, at_us)
         if left_out:
             pending.prepared = plan.prepare(pending.batch)
+            pending.gathered = gather(pending.batch, pending.prepared, shard.states)
         while pending.unknown:
             shard.learn(pending, {registry: _admit(values, registry, texts) for registry, texts in pending.unknown.items()})
         _take(found, shard, pending, len(chunk) - left_out)

@@ -12,6 +12,7 @@
 -- A script that fails midway keeps what it wrote, so everything that can be wrong is looked at before
 -- the first write. The first write is the relative counter `seq`, the last one sets `done` to the same
 -- number together with the position: if they differ on entry, a write was torn.
+local EXACT = 9007199254740992 -- 2^53: whole numbers below it are exact in Lua
 local meta, states_key, journal = KEYS[1], KEYS[2], KEYS[3]
 local fenced = ARGV[13] == '1'
 
@@ -22,6 +23,9 @@ end
 local function whole(text)
   return type(text) == 'string' and string.find(text, '^%-?%d+$') ~= nil
 end
+local function is_exact(number)
+  return number > -EXACT and number < EXACT
+end
 local function delta_ok(delta)
   return whole(delta) or (type(delta) == 'number' and delta == math.floor(delta))
 end
@@ -29,7 +33,7 @@ end
 if not is_hash(meta) or not is_hash(states_key) then return {'error', 'a key of the shard has another type'} end
 local journal_kind = redis.call('TYPE', journal).ok
 if journal_kind ~= 'list' and journal_kind ~= 'none' then return {'error', 'the journal has another type'} end
-local held = redis.call('HMGET', meta, 'epoch', 'token', 'next', 'seq', 'done')
+local held = redis.call('HMGET', meta, 'epoch', 'token', 'next', 'seq', 'done', 'generation')
 if not held[1] or not held[3] then return {'nostate'} end
 if fenced then
   if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return {'fenced', held[1]} end
@@ -74,23 +78,29 @@ end
 
 local ttl = tonumber(ARGV[12]) * 86400
 local seq = redis.call('HINCRBY', meta, 'seq', 1)
-local batch = {}
-for i = 1, #states do
-  batch[#batch + 1] = states[i]
-  if #batch >= 4000 then
-    redis.call('HSET', states_key, unpack(batch))
-    batch = {}
-  end
-end
-if #batch > 0 then redis.call('HSET', states_key, unpack(batch)) end
+for i = 1, #states, 4000 do redis.call('HSET', states_key, unpack(states, i, math.min(i + 3999, #states))) end
 for i = 1, #forgotten, 4000 do
   redis.call('HDEL', states_key, unpack(forgotten, i, math.min(i + 3999, #forgotten)))
 end
 for i = 1, #counts, 2 do
   local key, cells = ARGV[11] .. counts[i], counts[i + 1]
-  for j = 1, #cells, 2 do
-    -- Only a sum past 64 bits can fail here; it stays where it was, and the rest goes on.
-    redis.pcall('HINCRBY', key, cells[j], cells[j + 1])
+  -- Read, add and write many at once: a command for each count would cost several times as much.
+  for first = 1, #cells, 4000 do
+    local names, pairs_of = {}, {}
+    for j = first, math.min(first + 3999, #cells), 2 do names[#names + 1] = cells[j] end
+    local stored = redis.call('HMGET', key, unpack(names))
+    for j = 1, #names do
+      local delta, was = cells[first + 2 * j - 1], tonumber(stored[j] or 0)
+      -- `was` is none for a field that is no number, and text is a delta that is past what is exact.
+      if was and type(delta) == 'number' and is_exact(was) and is_exact(was + delta) then
+        pairs_of[#pairs_of + 1] = names[j]
+        pairs_of[#pairs_of + 1] = string.format('%.0f', was + delta)
+      else
+        -- Only a sum past 64 bits can fail here; it stays where it was, and the rest goes on.
+        redis.pcall('HINCRBY', key, names[j], delta)
+      end
+    end
+    if #pairs_of > 0 then redis.call('HSET', key, unpack(pairs_of)) end
   end
   if string.sub(counts[i], 1, 2) == 'c:' then redis.call('EXPIRE', key, ttl) end
 end
@@ -101,4 +111,4 @@ for i = 1, #fates, 2 do redis.call('HINCRBY', meta, 'fate:' .. fates[i], fates[i
 for i = 1, #upstream, 2 do redis.call('HSET', meta, 'up:' .. upstream[i], upstream[i + 1]) end
 if gone > 0 then redis.call('HINCRBY', meta, 'gone', gone) end
 redis.call('HSET', meta, 'next', ARGV[4], 'watermark', ARGV[5], 'done', seq)
-return {'ok'}
+return {'ok', seq, held[6] or ''}

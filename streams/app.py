@@ -169,7 +169,7 @@ def run_worker(config: Config, settings: Settings) -> int:
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.run(prepare_topics(settings.kafka.brokers, config, create=settings.kafka.create_topics))
     # Millions of long-lived states: the collector need not look at them for every thousand new ones.
-    gc.set_threshold(100_000, 20, 50)
+    gc.set_threshold(300_000, 20, 50)
     app = build_app(config, settings)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

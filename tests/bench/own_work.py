@@ -15,7 +15,7 @@ from streams.ledger.redis import RedisLedger
 from streams.plan import Plan
 
 CHUNK_RECORDS = 5_970  # of the bench's records in a fetch of 1 MiB
-COLLECT_AFTER = (100_000, 20, 50)  # the garbage collector's thresholds, as the worker sets them
+COLLECT_AFTER = (300_000, 20, 50)  # the garbage collector's thresholds, as the worker sets them
 
 Chunk = tuple[list[bytes | None], list[bytes | None]]  # values and keys
 T = TypeVar("T")
@@ -24,9 +24,9 @@ T = TypeVar("T")
 class _NoRedis:
     """Agrees to every script."""
 
-    def register_script(self, text: str) -> Callable[..., Coroutine[Any, Any, list[bytes]]]:
-        async def agree(keys: Sequence[str], args: Sequence[Any]) -> list[bytes]:
-            return [b"ok"]
+    def register_script(self, text: str) -> Callable[..., Coroutine[Any, Any, list[Any]]]:
+        async def agree(keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+            return [b"ok", 1, b"generation"]
 
         return agree
 

@@ -61,8 +61,11 @@ async def snapshot(ledger: Ledger, shard: str = SHARD) -> Snapshot:
 
 
 async def changes(ledger: Ledger, since: Position) -> Changes:
+    """What was written since: the same for who wrote it as for who reads it back."""
     found = await ledger.changes(SHARD, since.generation, since.sequence)
     assert found is not None
+    if isinstance(ledger, RedisLedger):
+        assert await RedisLedger(ledger._client, ledger._prefix).changes(SHARD, since.generation, since.sequence) == found
     return found
 
 
@@ -311,6 +314,18 @@ async def test_changes_are_what_was_written_since_in_order(ledger: Ledger) -> No
     assert after.deltas is not None
     assert [dict(b) for b, _ in after.deltas] == [w.deltas.buckets for w in written[37:]]
     assert (await changes(ledger, found.position)).deltas == []
+
+
+async def test_what_another_wrote_meanwhile_is_among_the_changes_for_who_wrote_before_and_after(redis_ledger: RedisLedger) -> None:
+    other = RedisLedger(redis_ledger._client, redis_ledger._prefix)
+    claim = await redis_ledger.claim(SHARD, 4, 0)
+    start = (await snapshot(redis_ledger)).position
+    await redis_ledger.apply(claim, chunk(0, 1, counted(u0=1)))
+    await other.apply(await other.claim(SHARD, 4, 0), chunk(1, 2, counted(u0=2)))
+    assert [totals[DEFINITION]["u0"] for _, totals in (await changes(redis_ledger, start)).deltas or ()] == [1, 2]
+    await redis_ledger.apply(await redis_ledger.claim(SHARD, 4, 0), chunk(2, 3, counted(u0=3)))
+    assert [totals[DEFINITION]["u0"] for _, totals in (await changes(redis_ledger, start)).deltas or ()] == [1, 2, 3]
+    assert [totals[DEFINITION]["u0"] for _, totals in (await changes(other, start)).deltas or ()] == [1, 2, 3]
 
 
 async def test_a_chunk_without_counts_is_a_change_too(ledger: Ledger) -> None:

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup compile demo test lint bench clean
 
 setup: .venv/.ready
 
@@ -14,7 +14,11 @@ setup: .venv/.ready
 demo: setup
 	$(BIN)/funnelwatch demo
 
-test: setup
+# The engine's hottest modules as machine code, where there is a C compiler; see streams/compiled.py.
+compile: setup
+	$(BIN)/python deploy/compile.py
+
+test: compile
 	$(BIN)/python -m pytest
 
 lint: setup
@@ -23,8 +27,8 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup
+bench: compile
 	$(BIN)/python -m tests.bench
 
 clean:
-	rm -rf .venv .parts
+	rm -rf .venv .parts streams/_compiled

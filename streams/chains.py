@@ -93,10 +93,10 @@ def walk(
                 elif ascending is not None:
                     start, chain = cells[at], cells[-1]
                 else:
-                    start = cells[prior]
-                    if start is None or time - start > window:
+                    begun = cells[prior]
+                    if begun is None or time - begun > window:
                         continue
-                    chain = cells[prior + 1]
+                    start, chain = begun, cells[prior + 1]
                 record = counts[stage][chain][bucket]
                 record[1] += sign
                 mark, shown = cells[its_mark], cells[its_values]

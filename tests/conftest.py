@@ -9,6 +9,9 @@ all tests: name topics and keys after `unique_name`. A test that breaks its part
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("FUNNELWATCH_COMPILED", "0")  # tests put their own functions in; the compiled engine has tests/unit/test_compiled.py
+
 import re
 import uuid
 from collections.abc import Generator, Iterator

@@ -35,7 +35,7 @@ class Worker(Process):
 
     def command(self) -> list[str]:
         environment = [f"FUNNELWATCH_{name}={value}" for name, value in self._settings.items()]
-        return ["env", *environment, sys.executable, "-m", "streams.cli", "worker", "--config", str(self._config)]
+        return ["env", "FUNNELWATCH_COMPILED=1", *environment, sys.executable, "-m", "streams.cli", "worker", "--config", str(self._config)]
 
     def answers(self) -> bool:
         try:

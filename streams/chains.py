@@ -1,6 +1,6 @@
 """[pure] One entity's chains: events come, stages are reached, entries open and convert, counts are added.
 
-What is kept of an entity in one funnel is a *block*, a list with five cells a stage and one more:
+What is kept of an entity in one funnel is a *block*, a list with five cells a stage and two more:
 
     start    event time of the first-stage event of the newest chain that got here (order `any`: of
              the newest event that matches this stage); None: there is no such chain
@@ -10,6 +10,9 @@ What is kept of an entity in one funnel is a *block*, a list with five cells a s
     entered  True once that entry has converted; before, the values at the opening, or None when they are `values`
     note     order `any`: the values of the newest first-stage event; else: when a chain was last ended
              by an exclusion, or by an event that `strict` does not allow in between
+    origin   the finest bucket of the event that began the block: marks are counted in buckets from it, and
+             times in microseconds from its beginning. Small numbers are packed smaller, and states lie
+             all over memory: what they weigh is what a fold costs
 
 Deeper stages come first, so that an event sees the state as it was before it. In the order `any` the
 stages that one event reaches come one after the other.
@@ -18,7 +21,7 @@ stages that one event reaches come one after the other.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,28 +31,52 @@ from streams.retention import BUCKET_US
 from streams.values import GROUP
 
 START, VALUES, MARK, OPENED, ENTERED = range(CELLS)
-USERS, EVENTS, VALUE, ENTRIES, CONVERSIONS, CONVERTED, AGES = range(7)  # of a record of counts; ages: bin -> conversions
+NOTE, ORIGIN = -2, -1
+USERS, EVENTS, VALUE, ENTRIES, CONVERSIONS, CONVERTED = range(6)  # of a record of counts
 
 Blocks = dict[int, list[Any]]  # by definition
-Record = list[Any]
-Counts = defaultdict[int, defaultdict[str, defaultdict[int, Record]]]  # funnel number << 8 | stage -> values -> finest bucket
+Records = dict[int, dict[str, dict[int, list[int]]]]  # funnel number << 8 | stage -> values -> finest bucket -> counts
+Ages = dict[int, dict[int, dict[int, int]]]  # funnel number << 8 | stage converted from -> bucket of the opening -> age bin -> conversions
 Reaches = dict[int, list[tuple[int, int]]]  # by funnel number: (stage, event time)
 
 
-def nothing_counted() -> Counts:
+def _nothing() -> list[int]:
+    return [0, 0, 0, 0, 0, 0]
+
+
+def _by_bucket() -> dict[int, list[int]]:
+    return defaultdict(_nothing)
+
+
+def _by_values() -> dict[str, dict[int, list[int]]]:
+    return defaultdict(_by_bucket)
+
+
+def _by_stage() -> Records:
+    return defaultdict(_by_values)
+
+
+def _ages() -> dict[int, dict[int, int]]:
+    return defaultdict(dict)
+
+
+def _ages_by_stage() -> Ages:
+    return defaultdict(_ages)
+
+
+@dataclass
+class Counts:
     """Counts that grow by whatever is asked for."""
-    return defaultdict(lambda: defaultdict(lambda: defaultdict(_nothing)))
 
-
-def _nothing() -> Record:
-    return [0, 0, 0, 0, 0, 0, {}]
+    records: Records = field(default_factory=_by_stage)
+    ages: Ages = field(default_factory=_ages_by_stage)
 
 
 @dataclass
 class Fold:
     """What a batch did: counts, ages at conversion, fates, and the states it touched."""
 
-    counts: Counts = field(default_factory=nothing_counted)
+    counts: Counts = field(default_factory=Counts)
     touched: dict[str, bytes] = field(default_factory=dict)  # of every entity that an event was for
     applied: int = 0
     filtered: int = 0
@@ -61,11 +88,11 @@ class Fold:
 
 def walk(
     blocks: Blocks,
-    places: Iterable[int],
-    times: Sequence[int],
-    matches: Sequence[Match | None],
-    values: Sequence[str],
-    amounts: Mapping[int, Mapping[int, int]],
+    places: list[int],
+    times: list[int],
+    matches: list[Match | None],
+    values: list[str],
+    amounts: dict[int, dict[int, int]],
     counts: Counts,
     sign: int = 1,
     reached: Reaches | None = None,
@@ -76,60 +103,76 @@ def walk(
     chain that an event starts, `amounts` (by place and stage) what it adds to a stage's value, in
     millionths. Every reach is added to `reached` where one is given.
     """
+    # The types of what comes out of cells let a compiled walk work on machine numbers.
+    records, ages = counts.records, counts.ages
+    origin: int
+    start: int
+    begun: int | None
+    mark: int | None
+    opened: int | None
     for i in places:
-        time = times[i]
+        time: int = times[i]
         bucket = time // BUCKET_US
-        for definition, funnel, size, values_at, _, window, matched, clears, ascending in matches[i].steps:  # type: ignore[union-attr]  # who has none has no place
+        match = matches[i]
+        assert match is not None  # who has none has no place
+        for definition, funnel, size, values_at, _, window, matched, clears, ascending in match.steps:
             cells = blocks.get(definition)
             if cells is None:
                 cells = blocks[definition] = [None] * size
+                cells[-1] = bucket
+            origin = cells[-1]
+            now, since = bucket - origin, time - origin * BUCKET_US
             ops = matched
             if ascending is not None:
-                ops = _any_order(matched, ascending, window, cells, time, own_values(values[i], values_at))
+                ops = _any_order(matched, ascending, window, cells, since, own_values(values[i], values_at))
             advanced: list[int] | None = [] if clears else None
             for stage, at, its_values, its_mark, its_opened, its_entered, prior, valued in ops:
                 if not at:
-                    start, chain = time, own_values(values[i], values_at) if values_at >= 0 else values[i]
+                    start, chain = since, own_values(values[i], values_at) if values_at >= 0 else values[i]
                 elif ascending is not None:
-                    start, chain = cells[at], cells[-1]
+                    start, chain = cells[at], cells[-2]
                 else:
                     begun = cells[prior]
-                    if begun is None or time - begun > window:
+                    if begun is None or since - begun > window:
                         continue
                     start, chain = begun, cells[prior + 1]
-                record = counts[stage][chain][bucket]
+                of_stage = records[stage]
+                record = of_stage[chain][bucket]
                 record[1] += sign
                 mark, shown = cells[its_mark], cells[its_values]
-                if mark != bucket or shown != chain:
+                if mark != now or shown != chain:
                     record[0] += sign
                     if mark is not None:  # the entity counts as a user here now, and there no longer
-                        counts[stage][shown][mark][0] -= sign
+                        of_stage[shown][mark + origin][0] -= sign
                 if valued and i in amounts:
                     record[2] += sign * amounts[i].get(stage, 0)
                 if at:
                     opened, entered = cells[prior + 3], cells[prior + 4]
-                    if opened is not None and entered is not True and time - opened <= window:
+                    if opened is not None and entered is not True and since - opened <= window:
                         cells[prior + 4] = True  # the entry at the stage before converts, once
                         if entered is None:
                             entered = cells[prior + 1]
-                        (record if entered == chain else counts[stage][entered][bucket])[5] += sign
-                        opening = counts[stage - 1][entered][opened // BUCKET_US]
-                        opening[4] += sign
-                        age = (time - opened) // MILLI_US
+                        if entered == chain:
+                            record[5] += sign
+                        else:
+                            of_stage[entered][bucket][5] += sign
+                        opening = opened // BUCKET_US + origin
+                        records[stage - 1][entered][opening][4] += sign
+                        age = (since - opened) // MILLI_US
                         octave = age.bit_length()  # the bin as in `ages.age_bin`, which a call would cost too much
                         number = age if octave < 3 else (octave - 2 << 2) + (age >> octave - 3 & 3)
-                        bins = opening[6]
+                        bins = ages[stage - 1][opening]
                         bins[number] = bins.get(number, 0) + sign
                 opened = cells[its_opened]
-                if opened is None or time - opened > window:
-                    cells[its_opened] = time
+                if opened is None or since - opened > window:
+                    cells[its_opened] = since
                     cells[its_entered] = None
                     record[3] += sign
                 elif shown != chain and cells[its_entered] is None:
                     cells[its_entered] = shown
                 cells[at] = start
                 cells[its_values] = chain
-                cells[its_mark] = bucket
+                cells[its_mark] = now
                 if advanced is not None:
                     advanced.append(at)
                 if reached is not None:
@@ -138,7 +181,7 @@ def walk(
                 for at in clears:
                     if cells[at] is not None and at not in advanced:
                         cells[at] = None
-                        cells[-1] = time
+                        cells[-2] = since
 
 
 def own_values(values: str, values_at: int) -> str:
@@ -151,7 +194,7 @@ def _any_order(ops: tuple[Op, ...], ascending: tuple[Op, ...], window: int, cell
     for op in ops:
         cells[op[1]] = time
         if not op[1]:
-            cells[-1] = values
+            cells[-2] = values
     first, oldest = ops[-1][1], time
     found = []
     for op in ascending:
@@ -162,3 +205,24 @@ def _any_order(ops: tuple[Op, ...], ascending: tuple[Op, ...], window: int, cell
         if op[1] >= first:
             found.append(op)
     return tuple(found)
+
+
+def absolute(cells: Sequence[Any]) -> list[Any]:
+    """A block's cells, without the origin: with times since the epoch, and marks as numbers of buckets."""
+    return _moved(cells[:ORIGIN], cells[ORIGIN])
+
+
+def relative(cells: Sequence[Any], origin: int) -> list[Any]:
+    """The reverse of `absolute`."""
+    return [*_moved(cells, -origin), origin]
+
+
+def _moved(cells: Sequence[Any], buckets: int) -> list[Any]:
+    found, micros = [*cells], buckets * BUCKET_US
+    for at in range(0, len(cells) - 1, CELLS):
+        for place, by in ((at + START, micros), (at + MARK, buckets), (at + OPENED, micros)):
+            if found[place] is not None:
+                found[place] += by
+    if isinstance(found[-1], int):
+        found[-1] += micros
+    return found

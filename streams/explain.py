@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from schemas.condition import Where
 from schemas.event import iso, moment_of
 from schemas.explanation import Entry, FormerStanding, FunnelStanding, Reach, SourceExplanation, StageStanding, StandingState, Wait
-from streams.chains import ENTERED, MARK, OPENED, START, VALUES, Blocks, nothing_counted
+from streams.chains import ENTERED, MARK, OPENED, START, VALUES, Blocks, Counts, absolute
 from streams.matching import CELLS, NUMBER
 from streams.plan import FunnelPlan, Plan
 from streams.resting import REST_SECONDS, awake
@@ -86,7 +86,7 @@ class Clock(NamedTuple):
 def explain(plan: Plan, packed: bytes, at_us: int | None, partition: int | None = None) -> SourceExplanation:
     """An entity's stored state in words. `at_us`: T of the source, None before the first report."""
     state = awake(packed)
-    newest, blocks = state[0], unpack_blocks(state[1])
+    newest, blocks = state[0], {definition: absolute(cells) for definition, cells in unpack_blocks(state[1]).items()}
     clock = Clock(newest, newest if at_us is None else max(newest, at_us), plan.lateness_us)
     memories = _memories(plan, state)
     today = {funnel.definition for funnel in plan.funnels}
@@ -121,7 +121,7 @@ def _memories(plan: Plan, state: State) -> dict[int, Memory]:
         instant = [place for place in places if applied[place]]
         asked = {step[NUMBER] for place in instant for step in plan.matcher.by_key(entries[place].key).steps}
         starts = {number: _starts(blocks, plan.funnels[number]) for number in asked}
-        reached = replay(plan, [entries[place] for place in instant], [True] * len(instant), blocks, nothing_counted(), 1)
+        reached = replay(plan, [entries[place] for place in instant], [True] * len(instant), blocks, Counts(), 1)
         for number in asked:
             stages = {stage & 0xFF for stage, _ in reached.get(number, ())}
             _remember(found.setdefault(number, Memory()), time, stages, starts[number], _starts(blocks, plan.funnels[number]))
@@ -130,7 +130,7 @@ def _memories(plan: Plan, state: State) -> dict[int, Memory]:
 
 def _starts(blocks: Blocks, funnel: FunnelPlan) -> list[int | None]:
     cells = blocks.get(funnel.definition)
-    return [None] * len(funnel.funnel.stages) if cells is None else cells[START:-1:CELLS]
+    return [None] * len(funnel.funnel.stages) if cells is None else absolute(cells)[START:-1:CELLS]
 
 
 def _remember(memory: Memory, time: int, reached: set[int], before: Sequence[int | None], after: Sequence[int | None]) -> None:

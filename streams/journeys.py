@@ -96,7 +96,7 @@ def fold(
     identities = _identities(batch)
     get_state, touched, lateness, layout = states.get, out.touched, plan.lateness_us, plan.layout
     counts, applied = out.counts, 0
-    ascending = all(map(lt, times, islice(times, 1, None)))
+    ascending, distinct = all(map(lt, times, islice(times, 1, None))), len({*identities}) == len(identities)
     found = gathered or gather(batch, prepared, states)
     for (entity, places), held in zip(found.places.items(), found.held):
         packed = recent.get(entity, held) if recent else held
@@ -109,7 +109,7 @@ def fold(
         if (
             since <= newest
             or len(places) > TAIL_MAX
-            or not (len(places) == 1 or ((ascending or _ascend(places, times)) and _differ(places, identities)))
+            or not (len(places) == 1 or ((ascending or _ascend(places, times)) and (distinct or _differ(places, identities))))
             or (
                 newest >= min(since - lateness, until - 2 * lateness)
                 and not (folded_by == layout and _append(places, identities, tail, count))
@@ -134,7 +134,10 @@ def fold(
         walk(blocks, new, times, matches, values, amounts, counts, 1, reached)
         for i in new:
             match = matches[i]
-            tail += pack((times[i], identities[i], match.key, values[i] if match.openers else "", amounts.get(i) if match.stages else None))  # type: ignore[union-attr]
+            assert match is not None  # who has none has no place
+            tail += pack(
+                (times[i] - oldest, identities[i], match.key, values[i] if match.openers else "", amounts.get(i) if match.stages else None)
+            )
         count += len(new)
         applied += len(new)
         folded = (until, blocks, tail, count, oldest, before, folded_by, floor)

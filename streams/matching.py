@@ -156,7 +156,7 @@ class Matcher:
         return (
             definition,
             number,
-            CELLS * len(funnel.stages) + 1,
+            CELLS * len(funnel.stages) + 2,
             values_at,
             min(stages, default=NO_STAGE),
             funnel.conversion_window.micros,

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from schemas.duration import MICROS
-from streams.chains import ENTERED, MARK, OPENED, START, VALUES, Blocks
+from streams.chains import ENTERED, MARK, OPENED, START, VALUES, Blocks, absolute, relative
 from streams.matching import CELLS
 from streams.plan import FunnelPlan, Plan
 from streams.retention import BUCKET_US, USERS
@@ -37,7 +37,7 @@ def awake(packed: bytes) -> State:
         state: State = unpack(packed)
         return state
     newest, blocks = _unpack_rested(packed)
-    known = packed_blocks({definition: _spread(cells, newest) for definition, cells in blocks.items()})
+    known = packed_blocks({definition: relative(_spread(cells, newest), newest // BUCKET_US) for definition, cells in blocks.items()})
     return newest, known, b"", 0, -1, known, 0, newest
 
 
@@ -54,7 +54,8 @@ def rested(plan: Plan, packed: bytes, watermark_us: int) -> bytes | None:
         return packed
     today = {funnel.definition: funnel for funnel in plan.funnels}
     blocks: Blocks = {}
-    for definition, cells in unpack_blocks(known).items():
+    for definition, stored in unpack_blocks(known).items():
+        cells = absolute(stored)
         if definition in today:
             kept = _needed(today[definition], cells, watermark_us, slack_us)
         else:

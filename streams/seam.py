@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import takewhile
 
-from streams.chains import Blocks, nothing_counted
+from streams.chains import Blocks, Counts
 from streams.matching import SEALED
 from streams.plan import Plan
 from streams.resting import awake, rest_us, rested
@@ -35,7 +35,7 @@ class Side:
     def without(self, plan: Plan, place: int) -> Blocks:
         """The blocks as they were before the entry at a place of the tail."""
         blocks = {definition: [*cells] for definition, cells in self.before.items()}
-        replay(plan, self.entries[:place], self.applied[:place], blocks, nothing_counted(), 1)
+        replay(plan, self.entries[:place], self.applied[:place], blocks, Counts(), 1)
         return blocks
 
     def since(self, time: int) -> int:

@@ -5,7 +5,7 @@ other step then works in). Unpacked it is eight things:
 
     newest   the greatest event time that was looked at; more than the allowed lateness before it is late
     blocks   definition -> cells of the funnel (see `chains`)
-    tail     the newest events in their total order, packed one behind the other
+    tail     the newest events in their total order, packed one behind the other; their times are µs after `oldest`
     count    how many these are
     oldest   time of the first of them
     before   the packed blocks as they were before the tail
@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.chains import Blocks, Counts, Fold, Reaches, nothing_counted, walk
+from streams.chains import Blocks, Counts, Fold, Reaches, walk
 from streams.matching import LOWEST, NUMBER, SEALED, Key, Match, Step, only
 from streams.plan import Plan
 
@@ -69,13 +69,15 @@ def _told(entry: Entry) -> tuple[Any, ...]:
 
 
 def _entries(state: State | Folded) -> list[Entry]:
-    _, _, tail, count, *_ = state
-    return [Entry(*found) for found in unpack_entries(b"\xdd" + count.to_bytes(4, "big") + tail)]  # as one msgpack array
+    _, _, tail, count, oldest, *_ = state
+    found = unpack_entries(b"\xdd" + count.to_bytes(4, "big") + tail)  # as one msgpack array
+    return [Entry(since + oldest, *others) for since, *others in found]
 
 
 def _state(newest: int, blocks: Blocks, entries: list[Entry], before: msgspec.Raw, layout: int, floor: int) -> Folded:
     oldest = entries[0].time if entries else -1
-    return newest, blocks, b"".join(map(pack, entries)), len(entries), oldest, before, layout, floor
+    tail = b"".join([pack((entry.time - oldest, *entry[1:])) for entry in entries])
+    return newest, blocks, tail, len(entries), oldest, before, layout, floor
 
 
 def packed_blocks(blocks: Blocks) -> msgspec.Raw:
@@ -101,7 +103,7 @@ def shortened(plan: Plan, state: Folded) -> Folded:
         if entries[cut - 1].time >= newest - lateness:
             floor = entries[cut - 1].time
     earlier = unpack_blocks(before)
-    replay(plan, entries[:cut], applied[:cut], earlier, nothing_counted(), 1)
+    replay(plan, entries[:cut], applied[:cut], earlier, Counts(), 1)
     gone = {entry.identity for entry in entries[:cut]}
     # A duplicate stays one for good when what it repeats can change no more; nobody would know it for one later.
     kept = [e for e, ok in zip(entries[cut:], applied[cut:]) if ok or (e.time >= newest - lateness and e.identity not in gone)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from schemas.duration import MICROS
-from streams.chains import AGES, Fold
+from streams.chains import Fold
 from streams.plan import FunnelPlan, Plan
 from streams.retention import COHORTS, CONVERSIONS, CONVERTED, ENTRIES, EVENTS, FINEST_SECONDS, REACHES, USERS, VALUE
 from streams.values import SEPARATOR
@@ -60,24 +60,24 @@ AgeLevel = dict[tuple[int, int, int], int]  # stage, age bin, bucket -> conversi
 def _counts_by_funnel(fold: Fold) -> dict[int, Level]:
     """By funnel number; a stage is then its place in the funnel."""
     found: dict[int, Level] = {}
-    for stage, by_values in fold.counts.items():
-        mine = found.setdefault(stage >> 8, {})
+    for stage, by_values in fold.counts.records.items():
+        mine, place = found.setdefault(stage >> 8, {}), stage & 0xFF
         for shown, by_bucket in by_values.items():
-            mine.update({(stage & 0xFF, shown, bucket): record[:AGES] for bucket, record in by_bucket.items() if any(record[:AGES])})
+            for bucket, record in by_bucket.items():
+                if any(record):
+                    mine[place, shown, bucket] = record
     return found
 
 
 def _ages_by_funnel(fold: Fold) -> dict[int, AgeLevel]:
-    """Ages are noted with the opening; they are filed under the stage converted into, whatever the values."""
+    """Ages are noted with the opening; they are filed under the stage converted into."""
     found: dict[int, AgeLevel] = {}
-    for stage, by_values in fold.counts.items():
-        for by_bucket in by_values.values():
-            for bucket, record in by_bucket.items():
-                for number, count in record[AGES].items():
-                    if count:
-                        mine = found.setdefault(stage >> 8, {})
-                        place = ((stage & 0xFF) + 1, number, bucket)
-                        mine[place] = mine.get(place, 0) + count
+    for stage, by_bucket in fold.counts.ages.items():
+        mine, into = found.setdefault(stage >> 8, {}), (stage & 0xFF) + 1
+        for bucket, bins in by_bucket.items():
+            for number, count in bins.items():
+                if count:
+                    mine[into, number, bucket] = count
     return found
 
 

@@ -25,9 +25,11 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import msgpack
 import msgspec
+import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import RedisError
 
 from schemas.errors import PartitionsChanged, StoreError, StoreUnavailable
@@ -37,6 +39,8 @@ from streams.values import Registry
 from streams.windows import Cells
 
 JOURNAL_LENGTH = 256
+# Said once: redis-py would read its own version out of its package's files at every connection.
+DRIVER = DriverInfo(lib_version=redis.__version__)
 EXACT = 2**53  # doubles hold whole numbers below it exactly
 BACKSTOP_DAYS = 40  # the longest window and its slack, and a week more
 Entry = tuple[Mapping[BucketKey, Cells], Mapping[int, Cells]]  # of the journal: counts by bucket, and since ever
@@ -52,6 +56,7 @@ def connect(url: str, timeout_seconds: float) -> Redis:
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
         protocol=2,
+        driver_info=DRIVER,
     )
 
 
@@ -267,9 +272,12 @@ async def _answer(call: Awaitable[T]) -> T:
         raise StoreUnavailable(f"Redis did not do as asked ({type(error).__name__}: {error}); is it up, and has it memory left?") from error
 
 
+_packer = msgpack.Packer(use_bin_type=False, buf_size=1 << 21)  # room for a chunk's states, taken once
+
+
 def _pack(data: Any) -> bytes:
     # Redis 7.0's cmsgpack does not know the bin type: strings and bytes both go as raw.
-    return cast(bytes, msgpack.packb(data, use_bin_type=False))
+    return cast(bytes, _packer.pack(data))
 
 
 _pack_text: Any = msgspec.msgpack.Encoder().encode  # several times as quick, and right where no bytes are packed

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from streams.ages import age_bin
-from streams.chains import AGES, Blocks, Counts, Reaches, nothing_counted, walk
+from streams.chains import Blocks, Counts, Reaches, walk
 from streams.plan import Plan
 from tests.unit.test_counting import AT, FOREVER_US, event, events, funnel, plan_of
 
@@ -25,7 +25,7 @@ class Walk:
 
     plan: Plan
     blocks: Blocks = field(default_factory=dict)
-    counts: Counts = field(default_factory=nothing_counted)
+    counts: Counts = field(default_factory=Counts)
     reached: Reaches = field(default_factory=dict)
 
     def take(self, records: Sequence[bytes], sign: int = 1) -> Walk:
@@ -48,7 +48,7 @@ class Walk:
         """(family and stage from 0, values, second at which the finest bucket begins) -> count, but for 0."""
         return {
             (f"{family}{stage & 0xFF}", values, bucket * 10 - AT): count
-            for stage, by_values in self.counts.items()
+            for stage, by_values in self.counts.records.items()
             for values, by_bucket in by_values.items()
             for bucket, record in by_bucket.items()
             for family, count in zip(FAMILIES, record)
@@ -57,13 +57,10 @@ class Walk:
 
     def ages(self, stage: int) -> dict[int, dict[int, int]]:
         """Second at which the bucket of the opening begins -> age bin -> conversions of entries at the stage."""
-        found: dict[int, dict[int, int]] = {}
-        for by_bucket in self.counts[stage].values():
-            for bucket, record in by_bucket.items():
-                bins = {number: count for number, count in record[AGES].items() if count}
-                if bins:
-                    found[bucket * 10 - AT] = bins
-        return found
+        found = {
+            bucket * 10 - AT: {number: count for number, count in bins.items() if count} for bucket, bins in self.counts.ages[stage].items()
+        }
+        return {second: bins for second, bins in found.items() if bins}
 
     def totals(self, families: str = FAMILIES, number: int = 0) -> dict[str, int]:
         """Family and stage -> count since ever, whatever the values."""

@@ -209,6 +209,8 @@ def _any_order(ops: tuple[Op, ...], ascending: tuple[Op, ...], window: int, cell
 
 def absolute(cells: Sequence[Any]) -> list[Any]:
     """A block's cells, without the origin: with times since the epoch, and marks as numbers of buckets."""
+    if len(cells) % CELLS == 1:  # as an earlier layout wrote them, of a definition that was counted then
+        return [*cells]
     return _moved(cells[:ORIGIN], cells[ORIGIN])
 
 

@@ -15,6 +15,9 @@ from streams.retention import kept_widths, state_seconds
 from streams.values import COMBINED, GROUP, SEPARATOR, Registry, Values, dimension_text, millionths
 
 
+LAYOUT = 2  # of a block in a state; a definition whose blocks are written otherwise is another one
+
+
 class FunnelPlan:
     """One funnel, numbered."""
 
@@ -27,7 +30,7 @@ class FunnelPlan:
         self.kept = kept_widths(windows, conversion, int(source.max_skew) + 60)
         # In a width that is new, people would leave buckets that never counted them: that is another definition.
         counted = [(k.seconds, sorted(k.families)) for k in self.kept]
-        self.definition = crc32(f"{funnel.definition}:{counted}".encode()) >> 1
+        self.definition = crc32(f"{LAYOUT}:{funnel.definition}:{counted}".encode()) >> 1
         self.mature_after_us = funnel.conversion_window.micros + source.allowed_lateness.micros  # the end of a bucket of entries
         self.state_seconds = state_seconds(self.kept, conversion, int(source.allowed_lateness))
 

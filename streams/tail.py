@@ -36,6 +36,7 @@ from streams.plan import Plan
 
 TAIL_MAX = 256  # events an entity; when one more comes, the oldest quarter leaves
 TAIL_KEPT = TAIL_MAX * 3 // 4
+ABSOLUTE = 10**15  # µs since the epoch: so an earlier layout wrote the times of a tail
 LAZY = 16  # events in a tail that may stay past use
 
 Identity = str | bytes
@@ -71,7 +72,7 @@ def _told(entry: Entry) -> tuple[Any, ...]:
 def _entries(state: State | Folded) -> list[Entry]:
     _, _, tail, count, oldest, *_ = state
     found = unpack_entries(b"\xdd" + count.to_bytes(4, "big") + tail)  # as one msgpack array
-    return [Entry(since + oldest, *others) for since, *others in found]
+    return [Entry(since if since > ABSOLUTE else since + oldest, *others) for since, *others in found]
 
 
 def _state(newest: int, blocks: Blocks, entries: list[Entry], before: msgspec.Raw, layout: int, floor: int) -> Folded:

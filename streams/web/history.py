@@ -1,0 +1,169 @@
+"""A funnel's past over HTTP: points at chosen steps, as JSON or CSV, page by page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from http import HTTPStatus
+from typing import Annotated, Any, Protocol
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel
+
+from schemas.config import Config
+from schemas.errors import UsageError
+from schemas.event import moment_of
+from schemas.history import HistoryPoint, HistoryReport, StagePoint, ValuePoint
+from schemas.report import Rate
+from streams.archive import HistoryAsked
+from streams.web.asked import check, funnel_of, micros, window_of
+from streams.web.conditional import conditional
+
+POINTS_MAX = 1000
+POINTS = 500
+CSV = "text/csv"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet tells a formula
+COLUMNS = (
+    "at", "value", "stage", "users", "numerator", "denominator", "rate", "low", "high",
+    "entries", "conversions", "pending", "events", "amount", "incomplete",
+)  # fmt: skip
+
+
+class Remembers(Protocol):
+    """The part of `web.readings.Readings` that is needed here."""
+
+    @property
+    def config(self) -> Config: ...
+
+    async def history(self, asked: HistoryAsked) -> tuple[HistoryReport, int | None]:
+        """A page of a funnel's history, and where (µs) the next one begins. Raises UsageError and StoreError."""
+        ...
+
+
+def history(readings: Remembers) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/funnels", tags=["funnels"])
+
+    @router.get("/{name}/history", summary="A funnel's past", response_model=HistoryReport, responses={200: ANSWER})
+    async def past(
+        request: Request,
+        name: str = Path(description="the funnel's name", examples=[readings.config.funnels[0].name]),
+        start: Annotated[
+            AwareDatetime | None, Query(alias="from", description="the first boundary; by default an hour before `to`")
+        ] = None,
+        to: Annotated[AwareDatetime | None, Query(description="the last boundary; by default T")] = None,
+        step: str | None = Query(None, description="1m to 30m (kept for 48 h) or 1h to 1d (90 d); by default the finest for 300 points"),
+        window: str | None = Query(None, description="a trailing window the config keeps; by default the funnel's first"),
+        basis: str = Query("users", description="what a rate is made of: users, entries or adjusted"),
+        by: str | None = Query(None, description="a dimension of the funnel, to have its values beside the total"),
+        limit: int | None = Query(
+            None, ge=1, le=POINTS_MAX, description=f"points a page, {POINTS} by default; fewer with `by` where it has many values"
+        ),
+        format: str | None = Query(None, pattern="^(json|csv)$", description="json or csv; by default what `Accept` prefers"),  # noqa: A002
+    ) -> Response:
+        """The window that ended at each step, as it was when it ended. A boundary that was missed has no point."""
+        found = funnel_of(readings.config, name)
+        chosen = window_of(found, window, readings.config.windows_of(found))
+        check(found, basis, by)
+        asked = HistoryAsked(name, chosen, basis, by, step, _micros(start), _micros(to), limit or POINTS)
+        try:
+            report, next_us = await readings.history(asked)
+        except UsageError as error:
+            raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from None
+        headers = {"Vary": "Accept"}
+        if next_us is not None:
+            following = _following(request, report, next_us, asked, to)
+            report = report.model_copy(update={"next": following})
+            headers["Link"] = f'<{following}>; rel="next"'
+        if format == "csv" or (format is None and prefers_csv(request.headers.get("accept", ""))):
+            headers["Content-Disposition"] = f'attachment; filename="{_file_name(name, asked)}"'
+            return conditional(request, as_csv(report).encode(), media_type=f"{CSV}; charset=utf-8", headers=headers)
+        return conditional(request, report.model_dump_json().encode(), headers=headers)
+
+    return router
+
+
+def _micros(moment: datetime | None) -> int | None:
+    return None if moment is None else micros(moment)
+
+
+def _following(request: Request, report: HistoryReport, next_us: int, asked: HistoryAsked, to: datetime | None) -> str:
+    """The address of the next page: this one's, with its step and its end, which would move with T."""
+    begin = moment_of(next_us)
+    end = to or report.at
+    query = {
+        **request.query_params,
+        "from": _iso(begin),
+        "step": report.step,
+        "limit": str(asked.limit),
+        **({} if end is None else {"to": _iso(end)}),
+    }
+    return f"{quote(request.url.path)}?{urlencode(query)}"
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def prefers_csv(accept: str) -> bool:
+    """Whether an `Accept` header would rather have CSV than JSON."""
+    weights = {"csv": 0.0, "json": 0.0}
+    for part in accept.split(","):
+        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        given = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        weight = float(given) if re.fullmatch(r"[01](\.\d{0,3})?", given) else 0.0
+        if kind == CSV:
+            weights["csv"] = max(weights["csv"], weight)
+        elif kind in {"application/json", "application/*", "*/*"}:
+            weights["json"] = max(weights["json"], weight)
+    return weights["csv"] > 0 and weights["csv"] >= weights["json"]
+
+
+def as_csv(report: HistoryReport) -> str:
+    """A line for each point, value and stage; `value` is empty for the total."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(COLUMNS)
+    for point in report.points:
+        for value, stages in (("", point.stages), *((v.value, v.stages) for v in point.values)):
+            for name, stage in zip(report.stages, stages):
+                writer.writerow([_iso(point.at), _plain(value), _plain(name), *_cells(stage), int(point.incomplete)])
+    return out.getvalue()
+
+
+def _cells(stage: StagePoint) -> Iterator[Any]:
+    step, pending = stage.step, stage.pending
+    yield stage.users
+    yield from (None,) * 5 if step is None else (step.numerator, step.denominator, step.rate, step.low, step.high)
+    yield from (stage.entries, stage.conversions, None if pending is None else pending.denominator, stage.events, stage.value)
+
+
+def _plain(text: str) -> str:
+    """A text that no spreadsheet takes for a formula; values come from whoever sends events."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _file_name(name: str, asked: HistoryAsked) -> str:
+    words = [name, asked.basis, str(asked.window), *([asked.by] if asked.by else []), "history"]
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", "-".join(words)).strip("-") + ".csv"
+
+
+_AT = datetime(2026, 3, 2, 14, 32, tzinfo=timezone.utc)
+_STAGES = (
+    StagePoint(users=1000, events=1450, value=0),
+    StagePoint(users=310, step=Rate(numerator=310, denominator=1000, rate=0.31), events=318, value=9540.5),
+)
+EXAMPLE = HistoryReport(
+    name="purchase", title="Browse to order", source="web", window="5m", basis="users", by="channel", step="1m",
+    from_=_AT, to=_AT, at=_AT.replace(second=5), since=None, stages=("view", "pay"),
+    points=(HistoryPoint(at=_AT, stages=_STAGES, values=(ValuePoint(value="email", stages=_STAGES),)),),
+    gaps=0, next="/api/v1/funnels/purchase/history?by=channel&from=2026-03-02T14%3A33%3A00Z&step=1m&limit=250",
+)  # fmt: skip
+ANSWER: dict[str, Any] = {
+    "description": "OK; `Link` has the next page, `ETag` allows `If-None-Match`",
+    "content": {CSV: {"schema": {"type": "string"}, "example": as_csv(EXAMPLE)}},
+}
+EXAMPLES: dict[str, BaseModel] = {"/api/v1/funnels/{name}/history": EXAMPLE}

@@ -1,0 +1,278 @@
+"""Server-sent events: once a tick what has changed, computed and put into bytes once for all who listen.
+
+An event carries a whole state, never a difference, so whoever comes back needs the newest one and no
+other: `Last-Event-ID` names the state that a client has, and it is not sent again.
+
+    event: funnels    id: ETAG    data: {"funnels": [report, ...]}        when any of them has changed
+    event: alerts                 data: {"states": [...], "transitions": [...]}        when they have
+    event: tick                   data: {"tick": n, "at": "wall-clock time"}           always
+
+Clients wait in a buffer of some ticks' bytes; one that does not keep up is let go, and comes back by
+itself. A thousand clients of one view cost a rendering a tick, and a thousand writes to sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime, timezone
+from http import HTTPStatus
+from typing import Annotated, Any, NamedTuple, Protocol
+
+import anyio
+import structlog
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
+
+from schemas.config import Config
+from schemas.errors import StoreError
+from streams.web.asked import check, funnel_of, unknown, window_of
+from streams.web.conditional import etag
+from streams.web.renderings import Asked, Renderings
+
+CLIENTS_MAX = 2000
+REPORTS_MAX = 500  # different ones that are listened to
+TICKS_BUFFERED_MAX = 5
+RETRY_MS = 2000
+PING_SECONDS = 10.0  # a comment, when no tick has come: so that proxies keep the connection
+BUSY_SECONDS = 30
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class Selection(NamedTuple):
+    """What a client listens to."""
+
+    reports: tuple[Asked, ...]
+
+
+class Full(Exception):
+    """There is room for no more clients, or for no more different reports."""
+
+
+class Client:
+    """One connection: what it has yet to be sent."""
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        self.gone = False
+        self.scope = anyio.CancelScope()
+        self._waiting: deque[bytes] = deque()
+        self._more = asyncio.Event()
+
+    def offer(self, chunk: bytes) -> bool:
+        """Put bytes in the buffer; False where it is full."""
+        if len(self._waiting) >= TICKS_BUFFERED_MAX:
+            return False
+        self._waiting.append(chunk)
+        self._more.set()
+        return True
+
+    def end(self) -> None:
+        """Send no more than what waits, and close."""
+        self.gone = True
+        self._more.set()
+
+    def drop(self) -> None:
+        """Close at once, in the middle of what is being sent."""
+        self.gone = True
+        self._waiting.clear()
+        self._more.set()
+        self.scope.cancel()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while True:
+            await self._more.wait()
+            while self._waiting:
+                yield self._waiting.popleft()
+            if self.gone:
+                return
+            self._more.clear()
+
+
+class _View:
+    """A selection as it was last sent."""
+
+    def __init__(self) -> None:
+        self.clients: set[Client] = set()
+        self.tag = ""
+        self.body = b""  # of the event `funnels`
+
+
+class Hub:
+    """Everybody who listens. `publish` is called once a tick, after the counts were read."""
+
+    def __init__(self, renderings: Renderings, alerts: Callable[[], Awaitable[bytes]]) -> None:
+        self.renderings = renderings
+        self._alerts = alerts
+        self._views: dict[Selection, _View] = {}
+        self._alerts_body = b""  # the event `alerts`
+        self.tick = 0
+        self.dropped = 0  # clients that did not keep up, since ever
+        self._closed = False
+
+    @property
+    def clients(self) -> int:
+        return sum(len(view.clients) for view in self._views.values())
+
+    def join(self, selection: Selection, last_id: str = "") -> Client:
+        """A new client, its first events waiting. Raises Full."""
+        listened = {report for known in self._views for report in known.reports}
+        if self._closed or self.clients >= CLIENTS_MAX or len(listened.union(selection.reports)) > REPORTS_MAX:
+            raise Full
+        view = self._views.get(selection)
+        if view is None:
+            view = self._views[selection] = _View()
+            self._render(selection, view)
+        client = Client(selection)
+        first = [_event("hello", "{}", retry=RETRY_MS), self._alerts_body]
+        client.offer(b"".join([*first, *([view.body] if view.tag != last_id else []), self._beat()]))
+        view.clients.add(client)
+        return client
+
+    def leave(self, client: Client) -> None:
+        view = self._views.get(client.selection)
+        if view is not None:
+            view.clients.discard(client)
+            if not view.clients:
+                del self._views[client.selection]
+
+    async def publish(self) -> None:
+        """A new tick: render what is listened to, once each, and hand it to all."""
+        self.tick += 1
+        self.renderings.clear()
+        if not self._views:
+            self._alerts_body = b""
+            return
+        changed = await self._read_alerts()
+        beat = self._beat()
+        for selection, view in list(self._views.items()):
+            news = self._render(selection, view)
+            chunk = b"".join([self._alerts_body if changed else b"", view.body if news else b"", beat])
+            for client in list(view.clients):
+                if not client.offer(chunk):
+                    self._drop(client)
+            await asyncio.sleep(0)  # so that many views do not hold up the loop
+
+    def close(self) -> None:
+        """Let everybody go, after what they have yet to be sent."""
+        self._closed = True
+        for view in self._views.values():
+            for client in view.clients:
+                client.end()
+
+    def _drop(self, client: Client) -> None:
+        self.dropped += 1
+        self.leave(client)
+        client.drop()
+        log.info("client of the stream dropped", reason="it does not keep up", dropped=self.dropped)
+
+    def _render(self, selection: Selection, view: _View) -> bool:
+        """Bring a view up to date; whether it changed."""
+        parts = [self.renderings.of(report) for report in selection.reports]
+        tag = parts[0].tag if len(parts) == 1 else etag(b"".join(part.tag.encode() for part in parts))
+        if tag == view.tag:
+            return False
+        body = b'{"funnels":[' + b",".join(part.body for part in parts) + b"]}"
+        view.tag, view.body = tag, _event("funnels", body.decode(), tag)
+        return True
+
+    async def _read_alerts(self) -> bool:
+        """Whether the alerts changed; without Redis they stay as they were."""
+        try:
+            event = _event("alerts", (await self._alerts()).decode())
+        except StoreError:
+            return False
+        changed, self._alerts_body = event != self._alerts_body, event
+        return changed
+
+    def _beat(self) -> bytes:
+        at = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return _event("tick", f'{{"tick":{self.tick},"at":"{at}"}}')
+
+
+def _event(name: str, data: str, tag: str | None = None, retry: int | None = None) -> bytes:
+    return ServerSentEvent(data, event=name, id=tag, retry=retry, sep="\n").encode()
+
+
+class Streamed(EventSourceResponse):
+    """A client's events; over as soon as it is dropped, whatever it is waiting for."""
+
+    def __init__(self, hub: Hub, client: Client) -> None:
+        super().__init__(client.chunks(), ping=PING_SECONDS, sep="\n")
+        self._hub, self._client = hub, client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with self._client.scope:
+                await super().__call__(scope, receive, send)
+        finally:
+            self._hub.leave(self._client)
+
+
+class Streams(Protocol):
+    """The part of `web.readings.Readings` that is needed here."""
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def hub(self) -> Hub: ...
+
+
+def stream(readings: Streams) -> APIRouter:
+    router = APIRouter(prefix="/api/v1", tags=["funnels"])
+
+    @router.get("/stream", summary="Live events", response_class=Response, responses={200: ANSWER})
+    async def events(
+        request: Request,
+        funnel: Annotated[list[str] | None, Query(max_length=100, description="which funnels; by default all")] = None,
+        window: str | None = Query(None, description="a trailing window; by default each funnel's first"),
+        basis: str = Query("users", description="what a rate is made of: users, entries or adjusted"),
+        by: str | None = Query(None, description="a dimension, to have its values beside the total"),
+    ) -> Response:
+        """Server-sent events: the reports and the alerts when they change, and a tick every second. Every event is a whole state."""
+        selection = select(readings.config, funnel or (), window, basis, by)
+        try:
+            client = readings.hub.join(selection, request.headers.get("last-event-id", ""))
+        except Full:
+            detail = f"{readings.hub.clients} clients listen already, which is about as many as are served; try again later"
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": str(BUSY_SECONDS)}) from None
+        return Streamed(readings.hub, client)
+
+    return router
+
+
+def select(config: Config, names: Sequence[str], window: str | None, basis: str, by: str | None) -> Selection:
+    """The reports asked for. Named funnels must have the window and the dimension; of all, those that have them show them."""
+    funnels = [funnel_of(config, name) for name in dict.fromkeys(names)] or list(config.funnels)
+    reports: list[Asked] = []
+    for found in funnels:
+        kept = config.windows_of(found)
+        check(found, basis, by if names else None)
+        try:
+            chosen = window_of(found, window, kept)
+        except HTTPException:
+            if names:
+                raise
+            chosen = kept[0]
+        reports.append(Asked(found.name, chosen, by if by in found.dimensions else None, basis))
+    if by is not None and all(report.by is None for report in reports):
+        raise unknown(funnels[0], "dimension", by, tuple(funnels[0].dimensions))
+    return Selection(tuple(reports))
+
+
+_SHOWN = """event: funnels
+id: "5f3c91aa5f3c91aa"
+data: {"funnels":[{"name":"purchase","window":"5m"}]}
+
+event: tick
+data: {"tick":1834,"at":"2026-03-02T14:32:05.120Z"}
+
+"""
+ANSWER: dict[str, Any] = {
+    "description": "OK; goes on until either side ends it",
+    "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _SHOWN}},
+}

@@ -1,0 +1,186 @@
+"""The stream: what a client is sent and when, once computed for all; who does not keep up is let go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import HTTPException
+
+from schemas.config import parse
+from schemas.errors import StoreUnavailable
+from streams.web import stream
+from streams.web.stream import TICKS_BUFFERED_MAX, Client, Full, select
+from tests.parts.answering import ShopReadings
+
+CONFIG = parse("""
+sources: [{name: web, topic: clicks}]
+funnels:
+  - {name: a, source: web, conversion_window: 5m, windows: [1m, 1h], dimensions: {device: properties.device},
+     stages: [{name: x, event: x}, {name: y, event: y}]}
+  - {name: b, source: web, conversion_window: 5m, windows: [5m, 1h], stages: [{name: x, event: x}, {name: y, event: y}]}
+""")
+
+
+@pytest.fixture
+async def readings() -> ShopReadings:
+    readings = ShopReadings()
+    await readings.shop.run(120)
+    await readings.hub.publish()
+    return readings
+
+
+def selected(readings: ShopReadings, window: str = "5m") -> stream.Selection:
+    return select(readings.config, ["f"], window, "users", None)
+
+
+async def received(client: Client) -> list[tuple[str, str, Any]]:
+    """The events that wait for a client: name, id, data."""
+    chunks: AsyncIterator[bytes] = client.chunks()
+    found: list[tuple[str, str, Any]] = []
+    while client._waiting:
+        for block in (await anext(chunks)).decode().split("\n\n"):
+            lines = dict(line.split(": ", 1) for line in block.split("\n") if line)
+            if lines:
+                found.append((lines["event"], lines.get("id", ""), json.loads(lines["data"])))
+    return found
+
+
+async def names(client: Client) -> list[str]:
+    return [name for name, _, _ in await received(client)]
+
+
+async def test_who_comes_gets_the_whole_state_at_once(readings: ShopReadings) -> None:
+    first = readings.hub.join(selected(readings))
+    await readings.hub.publish()  # reads the alerts, now that somebody listens
+    assert await names(first) == ["hello", "funnels", "tick", "alerts", "tick"]
+    events = await received(readings.hub.join(selected(readings)))
+    assert [name for name, _, _ in events] == ["hello", "alerts", "funnels", "tick"]
+    assert events[2][2]["funnels"][0]["stages"][0]["users"] == 120
+    assert events[1][2] == {"states": [], "transitions": []}
+
+
+async def test_only_what_changed_is_sent_again_and_the_tick_always(readings: ShopReadings) -> None:
+    client = readings.hub.join(selected(readings))
+    await readings.hub.publish()
+    await received(client)
+    await readings.hub.publish()
+    assert await names(client) == ["tick"]
+    await readings.shop.run(10)
+    await readings.hub.publish()
+    events = await received(client)
+    assert [name for name, _, _ in events] == ["funnels", "tick"]
+    assert events[0][2]["funnels"][0]["stages"][0]["users"] == 130
+    readings.alerts = b'{"states":[],"transitions":[1]}'
+    await readings.hub.publish()
+    assert await names(client) == ["alerts", "tick"]
+
+
+async def test_who_comes_back_with_the_newest_state_is_not_sent_it_again(readings: ShopReadings) -> None:
+    events = await received(readings.hub.join(selected(readings)))
+    tag = next(tag for name, tag, _ in events if name == "funnels")
+    assert "funnels" not in await names(readings.hub.join(selected(readings), tag))
+    assert "funnels" in await names(readings.hub.join(selected(readings), '"older"'))
+
+
+async def test_a_report_is_computed_once_a_tick_for_all_who_listen(readings: ShopReadings) -> None:
+    clients = [readings.hub.join(selected(readings)) for _ in range(50)]
+    clients += [readings.hub.join(selected(readings, "1h")) for _ in range(50)]
+    assert readings.reported == 2
+    for tick in range(1, 4):
+        await readings.shop.run(10)
+        await readings.hub.publish()
+        assert readings.reported == 2 + 2 * tick
+        for client in clients:
+            await received(client)
+    assert readings.hub.clients == 100
+
+
+async def test_while_nobody_listens_nothing_is_computed(readings: ShopReadings) -> None:
+    client = readings.hub.join(selected(readings))
+    readings.hub.leave(client)
+    reported = readings.reported
+    for _ in range(3):
+        await readings.hub.publish()
+    assert (readings.reported, readings.hub.clients) == (reported, 0)
+
+
+async def test_who_does_not_keep_up_is_dropped_and_nobody_waits(readings: ShopReadings) -> None:
+    slow, quick = readings.hub.join(selected(readings)), readings.hub.join(selected(readings))
+    for _ in range(TICKS_BUFFERED_MAX - 1):
+        await readings.hub.publish()
+        await received(quick)
+    assert (readings.hub.clients, readings.hub.dropped, slow.gone) == (2, 0, False)
+    await readings.hub.publish()
+    assert (readings.hub.clients, readings.hub.dropped, slow.gone) == (1, 1, True)
+    assert slow.scope.cancel_called
+    assert await names(quick) == ["tick"]
+    assert [chunk async for chunk in slow.chunks()] == []
+
+
+async def test_there_is_a_limit_on_clients_and_on_different_reports(readings: ShopReadings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "CLIENTS_MAX", 2)
+    clients = [readings.hub.join(selected(readings)) for _ in range(2)]
+    with pytest.raises(Full):
+        readings.hub.join(selected(readings))
+    readings.hub.leave(clients[0])
+    monkeypatch.setattr(stream, "REPORTS_MAX", 1)
+    with pytest.raises(Full):
+        readings.hub.join(selected(readings, "1h"))
+    readings.hub.join(selected(readings))
+
+
+async def test_a_client_too_many_is_told_to_come_later(readings: ShopReadings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "CLIENTS_MAX", 0)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(readings.app()), base_url="http://funnelwatch") as client:
+        answer = await client.get("/api/v1/stream")
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert answer.headers["retry-after"] == "30"
+    assert "try again later" in answer.json()["detail"]
+
+
+async def test_without_redis_the_alerts_stay_as_they_were(readings: ShopReadings) -> None:
+    client = readings.hub.join(selected(readings))
+    await readings.hub.publish()
+    await received(client)
+
+    async def away() -> bytes:
+        raise StoreUnavailable("away")
+
+    readings.hub._alerts = away
+    await readings.hub.publish()
+    assert await names(client) == ["tick"]
+    assert "alerts" in await names(readings.hub.join(selected(readings)))
+
+
+async def test_at_the_end_everybody_gets_what_waits_and_is_let_go(readings: ShopReadings) -> None:
+    client = readings.hub.join(selected(readings))
+    readings.hub.close()
+    assert len([chunk async for chunk in client.chunks()]) == 1
+    with pytest.raises(Full):
+        readings.hub.join(selected(readings))
+
+
+def test_all_funnels_are_selected_each_with_what_it_has() -> None:
+    chosen = select(CONFIG, [], "1m", "users", "device").reports
+    assert [(r.funnel, str(r.window), r.by) for r in chosen] == [("a", "1m", "device"), ("b", "5m", None)]
+    assert [r.funnel for r in select(CONFIG, ["b", "b"], None, "entries", None).reports] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("funnels", "window", "basis", "by", "said"),
+    [
+        (["none"], None, "users", None, "no funnel 'none'"),
+        (["a", "b"], "1m", "users", None, "no window '1m'; there are: 5m, 1h"),
+        (["b"], None, "users", "device", "no dimension 'device'"),
+        ([], None, "people", None, "no basis 'people'"),
+        ([], None, "users", "city", "no dimension 'city'"),
+    ],
+)
+def test_what_cannot_be_listened_to_is_said(funnels: list[str], window: str | None, basis: str, by: str | None, said: str) -> None:
+    with pytest.raises(HTTPException) as refused:
+        select(CONFIG, funnels, window, basis, by)
+    assert said in refused.value.detail

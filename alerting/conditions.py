@@ -1,62 +1,162 @@
-"""[pure] A rule and two counts make a verdict: is the rate proven to be too low?"""
+"""[pure] A rule and what it looks at make a verdict: is the rate proven to be beyond the threshold?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
-from statistics import NormalDist
+from math import hypot
 from typing import Literal
 
+from alerting.bounds import bounds, wilson
+from alerting.detectors import CLEAR, DetectorState, Watch, watch
+from alerting.samples import Look, Sample, Usual
 from schemas.rule import Rule
+from streams.adjusted import LEAST_WORTH
 
 Outcome = Literal["breach", "healthy", "recovered", "unknown"]
+Reason = Literal["", "low_sample", "no_data", "no_baseline"]
+
+USUAL_CONFIDENCE = 0.9
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the counts of one window say about a rule.
+    """What a rule's look says.
 
-    breach: even the upper bound of the rate is under `below`. recovered: the rate has reached the
-    rule's recovery. healthy: neither is shown. unknown: too few entrants to say anything.
+    breach: the rate is surely beyond the threshold. recovered: it has come back to the recovery.
+    healthy: neither is shown. unknown: nothing can be said, for the `reason`.
     """
 
     outcome: Outcome
     numerator: int
-    denominator: int
+    denominator: float  # whole on users and entries
     rate: float | None
-    upper: float | None
+    low: float | None = None  # one-sided limits at the rule's confidence
+    upper: float | None = None
+    threshold: float | None = None  # at this evaluation; None: there is no baseline to compare with yet
+    baseline: float | None = None  # of a `drop`, what it is measured from; else, on adjusted, the usual rate
+    basis: str = "users"  # the one really used
+    window_seconds: int = 0  # the one really used, after widening
+    reason: Reason = ""  # of unknown
+    detector: DetectorState | None = None  # of a sequential rule, to be carried to its next evaluation
+    recovery: float | None = None  # the rate at which it resolves, at this evaluation
 
 
-def judge(rule: Rule, numerator: int, denominator: int) -> Verdict:
-    """The verdict on `numerator` users at the rule's stage, of `denominator` at the stage before."""
-    rate = numerator / denominator if denominator else None
-    if rate is None or denominator < rule.min_entrants:
-        return Verdict("unknown", numerator, denominator, rate, None)
-    # Whoever entered before the window and converted within it lets the ratio pass 1; evidence cannot.
-    upper = wilson_upper(min(numerator, denominator), denominator, rule.confidence)
-    return Verdict(_outcome(rule, rate, upper), numerator, denominator, rate, upper)
+@dataclass(frozen=True)
+class _Terms:
+    """The threshold at this evaluation."""
+
+    threshold: float | None
+    recovery: float | None
+    baseline: float | None
+    margin: float = 0.0  # the threshold of a `drop` may be lower by so much, for all that its baseline is known
 
 
-def _outcome(rule: Rule, rate: float, upper: float) -> Outcome:
-    if upper < rule.below:
-        return "breach"
-    return "recovered" if rate >= rule.recovery else "healthy"
+def judge(rule: Rule, look: Look, before: DetectorState | None = None) -> Verdict:
+    """The verdict on what a rule looks at; `before` is the detector of the last one."""
+    terms = _terms(rule, look)
+    sample = look.window
+    empty = sample.denominator < LEAST_WORTH
+    rate = None if empty else sample.numerator / sample.denominator
+    low, upper = _limits(rule, look, sample, terms.margin)
+    detector, reason = before if rule.detector == "sequential" else None, _unknown(rule, terms, empty=empty, thin=low is None)
+    outcome: Outcome = "unknown"
+    if rule.detector == "sequential":
+        if terms.threshold is not None:
+            outcome, detector = _sequential(rule, look, rate, terms, before, enough=low is not None)
+        outcome = "unknown" if reason else outcome
+    elif not reason:
+        outcome = _windowed(rule, look, rate, low, upper, terms)
+    return Verdict(
+        outcome, sample.numerator, sample.denominator, rate, low, upper, terms.threshold, terms.baseline,
+        look.basis, sample.seconds, reason, detector, terms.recovery,
+    )  # fmt: skip
 
 
-def wilson_upper(successes: int, trials: int, confidence: float) -> float:
-    """The upper end of the one-sided Wilson score interval of a proportion; `trials` at least 1.
+def _unknown(rule: Rule, terms: _Terms, *, empty: bool, thin: bool) -> Reason:
+    if empty:
+        return "no_data"
+    if thin and rule.detector == "windowed":
+        return "low_sample"
+    return "no_baseline" if terms.threshold is None else ""
 
-    With p = successes ÷ trials, n = trials and z the normal quantile of `confidence`:
 
-        (p + z²/2n + z √(p(1 - p)/n + z²/4n²)) ÷ (1 + z²/n)
+def _terms(rule: Rule, look: Look) -> _Terms:
+    if rule.drop is not None:
+        return _drop_terms(rule, look.baseline)
+    threshold = look.target if rule.below_target else rule.fixed
+    recovery = threshold if rule.recovery is None else rule.recovery
+    return _Terms(threshold, recovery, look.baseline_rate)
 
-    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal
-    of the American Statistical Association 22 (1927), 209-212. L. D. Brown, T. T. Cai and
-    A. DasGupta, "Interval estimation for a binomial proportion", Statistical Science 16 (2001),
-    101-133, recommend it for small n, where the textbook interval is far too narrow.
+
+def _drop_terms(rule: Rule, usual: Usual | None) -> _Terms:
+    """A baseline is itself an estimate: the limit of a difference lies √(Σ squares of the parts' distances to their own) away.
+
+    G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures: a general approach",
+    Statistics in Medicine 27 (2008), 1693-1702.
     """
-    z = NormalDist().inv_cdf(confidence)
-    p, n = successes / trials, trials
-    spread = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # Rounding can carry the bound of n out of n past 1.
-    return min(1.0, (p + z * z / (2 * n) + spread) / (1 + z * z / n))
+    drop = rule.drop
+    if drop is None or usual is None:
+        return _Terms(None, rule.recovery, None)
+    kept, known = 1 - drop.by, min(1.0, usual.rate)
+    recovery = usual.rate * (kept if drop.recover_by is None else 1 - drop.recover_by) if rule.recovery is None else rule.recovery
+    margin = kept * (known - wilson(known, usual.entrants, rule.confidence)[0])
+    return _Terms(usual.rate * kept, recovery, usual.rate, margin)
+
+
+def _limits(rule: Rule, look: Look, sample: Sample, margin: float) -> tuple[float | None, float | None]:
+    """None of a sample that is too small to say anything."""
+    if sample.denominator < max(rule.min_entrants, LEAST_WORTH):
+        return None, None
+    low, upper = bounds(sample, look.basis, rule.confidence)
+    rate = sample.numerator / sample.denominator
+    return low, rate + hypot(max(0.0, upper - rate), margin) if margin else upper
+
+
+def _windowed(rule: Rule, look: Look, rate: float | None, low: float | None, upper: float | None, terms: _Terms) -> Outcome:
+    if _beyond(rule, low, upper, terms.threshold):
+        if look.long is None or _beyond(rule, *_limits(rule, look, look.long, terms.margin), terms.threshold):
+            return "breach"
+        return "healthy"
+    return "recovered" if _is_back(rule, rate, terms.recovery) else "healthy"
+
+
+def _beyond(rule: Rule, low: float | None, upper: float | None, threshold: float | None) -> bool:
+    if low is None or upper is None or threshold is None:
+        return False
+    return low > threshold if rule.rises else upper < threshold
+
+
+def _is_back(rule: Rule, rate: float | None, recovery: float | None) -> bool:
+    if rate is None or recovery is None:
+        return False
+    return rate <= recovery if rule.rises else rate >= recovery
+
+
+def _sequential(
+    rule: Rule, look: Look, rate: float | None, terms: _Terms, before: DetectorState | None, *, enough: bool
+) -> tuple[Outcome, DetectorState | None]:
+    """An alarm is over when the evidence is gone and the window, where it has entrants enough to tell, shows the rate back."""
+    if look.steps is None or terms.threshold is None:
+        return "unknown", before
+    usual = look.usual
+    asked = Watch(
+        threshold=terms.threshold - terms.margin,
+        effect=rule.effect,
+        rises=rule.rises,
+        run_seconds=int(rule.run_length),
+        entrants_min=rule.min_entrants,
+        usual=None if usual is None else _surely(usual, rises=rule.rises),
+    )
+    state = watch(asked, look.basis, look.steps, before, None if usual is None else (usual.rate, usual.entrants, usual.hour))
+    if state.phase == "alarmed":
+        return "breach", state
+    seen = _is_back(rule, rate, terms.recovery) if enough else state.score == 0
+    if not seen or state.score > CLEAR * state.limit:
+        return "healthy", state
+    return "recovered", state.cleared() if state.phase == "clearing" else state
+
+
+def _surely(usual: Usual, *, rises: bool) -> float:
+    """The usual rate, on the safe side of what is known of it."""
+    low, high = wilson(min(1.0, usual.rate), usual.entrants, USUAL_CONFIDENCE)
+    return high if rises else low

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
 
 from alerting.lifecycle import AlertKey, RuleState
 from alerting.outbox import OutboxEntry
-from schemas.report import Transition
+from schemas.report import AuditEntry, Transition
+from schemas.silence import Silence
 
 TRANSITIONS_MAX = 1000
+AUDIT_MAX = 10_000
+DEAD_LETTERS_MAX = 1000
+OUTBOX_FULL = "the outbox was full"
 
 
 @dataclass(frozen=True)
@@ -26,11 +33,38 @@ class Commit:
         return bool(self.states or self.removed or self.entries or self.transitions)
 
 
+@dataclass(frozen=True)
+class Acknowledgement:
+    """Somebody has seen an incident; it ends with it. `at_us` is the wall clock's."""
+
+    incident_us: int
+    by: str
+    at_us: int
+
+
+class DeadLetter(BaseModel):
+    """A notification that was given up, why, and when."""
+
+    model_config = ConfigDict(frozen=True)
+
+    entry: OutboxEntry
+    error: str
+    at: datetime
+
+    @property
+    def id(self) -> str:
+        return self.entry.id
+
+
 class AlertStore(Protocol):
-    """States, outbox and history of all alerts. Every method may raise StoreError."""
+    """States, outbox and history of all alerts. Every method may raise StoreError.
+
+    What only the leader may write carries a fencing token, and is not written when that is not the
+    newest; what people write (silences, acknowledgements, a resend) carries an entry of the audit log.
+    """
 
     async def states(self) -> dict[AlertKey, RuleState]:
-        """The state of every alert that was ever evaluated and is still configured."""
+        """The state of every alert that was ever evaluated and is still configured, with its acknowledgement."""
 
     async def transitions(self, limit: int = TRANSITIONS_MAX) -> list[Transition]:
         """The last changes of state, newest first; 1,000 are kept."""
@@ -41,11 +75,42 @@ class AlertStore(Protocol):
     async def commit(self, fence: int, commit: Commit) -> bool:
         """Write everything, if `fence` is the newest token; False, and nothing written, if not.
 
-        An outbox that is full takes no more entries; that is logged, and the rest is written.
+        What an outbox that is full does not take goes to the dead letters; that is logged.
         """
 
-    async def postpone(self, entry: OutboxEntry) -> None:
-        """Keep an entry with its new count of tries; nothing if it is no longer there."""
+    # The leader's delivery
 
-    async def remove(self, entry: OutboxEntry) -> None:
-        """Forget an entry that was sent or refused."""
+    def carry(self, fence: int | None) -> None:
+        """The token that the next three carry from now on; with None they write nothing."""
+
+    async def postpone(self, entry: OutboxEntry) -> bool:
+        """Keep an entry with its new count of tries, if it is still there; False: not the leader any more."""
+
+    async def remove(self, entry: OutboxEntry) -> bool:
+        """Forget an entry that was sent; False: not the leader any more."""
+
+    async def dead_letter(self, entry: OutboxEntry, error: str) -> bool:
+        """Take an entry that is given up from the outbox to the dead letters; False: not the leader any more.
+
+        The newest 1,000 are kept.
+        """
+
+    # What people do
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """What was given up, newest first."""
+
+    async def resend(self, name: str, audit: AuditEntry) -> bool:
+        """Put a dead letter back into the outbox as if it was never tried; False if there is none of that id."""
+
+    async def silences(self) -> list[Silence]:
+        """Every silence that is kept: active, to come, and over."""
+
+    async def keep_silence(self, silence: Silence, audit: AuditEntry, forget: tuple[str, ...] = ()) -> None:
+        """Add or replace a silence, and forget others."""
+
+    async def acknowledge(self, alert: AlertKey, acknowledgement: Acknowledgement, audit: AuditEntry) -> None:
+        """Note who has seen an incident."""
+
+    async def audit(self, limit: int = AUDIT_MAX) -> list[AuditEntry]:
+        """What people did, newest first; 10,000 are kept."""

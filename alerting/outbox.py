@@ -38,6 +38,10 @@ class OutboxEntry(BaseModel):
         """The entry after a failed try; `luck` in [0, 1) spreads the next tries of many."""
         return self.model_copy(update={"attempts": self.attempts + 1, "due": now + backoff_seconds(self.attempts, luck)})
 
+    def is_due(self, now: float) -> bool:
+        """Whether it may be tried; a time that is further ahead than any pause was written by a clock that has been set back since."""
+        return not now < self.due <= now + BACKOFF_SECONDS_MAX
+
 
 def backoff_seconds(attempts: int, luck: float) -> float:
     """Doubling from 1 s to 60 s, of which half is left to luck.
@@ -59,4 +63,4 @@ def threads(entries: Iterable[OutboxEntry], channel: str, now: float) -> list[li
     for entry in sorted(entries, key=lambda e: e.notification.transition.at):
         if entry.channel == channel:
             found.setdefault(entry.notification.alert, []).append(entry)
-    return [thread for thread in found.values() if thread[0].due <= now]
+    return [thread for thread in found.values() if thread[0].is_due(now)]

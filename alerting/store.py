@@ -1,40 +1,68 @@
-"""Alerts kept in Redis: states, the outbox of notifications, and the last transitions.
+"""Alerts kept in Redis: states, the outbox of notifications, the last transitions, and what people did.
 
-Three keys, beside the lease's two, on one slot of a cluster:
+Beside the lease's two, on one slot of a cluster:
 
-    {PREFIX:leader}:alerts        hash   [rule, dimension, value] -> state
-    {PREFIX:leader}:outbox        hash   channel/key -> a notification that waits to be sent
-    {PREFIX:leader}:transitions   list   the last 1,000 changes of state, newest first
+    {PREFIX:leader}:alerts          hash   [rule, dimension, value] -> state
+    {PREFIX:leader}:outbox          hash   channel/key -> a notification that waits to be sent
+    {PREFIX:leader}:transitions     list   the last 1,000 changes of state, newest first
+    {PREFIX:leader}:dead            hash   channel/key -> a notification that was given up
+    {PREFIX:leader}:dead-order      zset   ... by the time it was
+    {PREFIX:leader}:acks            hash   [rule, dimension, value] -> who has seen which incident
+    {PREFIX:leader}:silences        hash   id -> silence
+    {PREFIX:leader}:audit           list   the last 10,000 things that people did, newest first
 
-`commit.lua` writes all three in one step, and only for the holder of the newest fencing token: a
-notification is in the outbox exactly when the change it tells of is in the states.
+`commit.lua` writes the first five in one step, and only for the holder of the newest fencing token:
+a notification is in the outbox exactly when the change it tells of is in the states. `settle.lua`
+takes what was sent or given up out again, for that holder too. The last three are written by
+whoever is asked to, each time with a line of the audit log; no evaluation writes them, so that
+neither side can undo what the other did.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
 from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 
-from alerting.contract import TRANSITIONS_MAX, Commit
+from alerting.contract import AUDIT_MAX, DEAD_LETTERS_MAX, OUTBOX_FULL, TRANSITIONS_MAX, Acknowledgement, Commit, DeadLetter
 from alerting.lifecycle import AlertKey, RuleState
 from alerting.outbox import ENTRIES_MAX, OutboxEntry
-from schemas.report import Transition
+from schemas.errors import StoreError
+from schemas.report import AuditEntry, Transition
+from schemas.silence import Silence
 from streams.lease import leader_key, store_errors
 
 COMMIT = Path(__file__).with_name("commit.lua").read_text("utf-8")
+SETTLE = Path(__file__).with_name("settle.lua").read_text("utf-8")
 
-# An entry that another leader has sent meanwhile must not come back.
-POSTPONE = "if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end"
+# One field of a hash, and the line of the audit log that belongs to it.
+NOTE = """
+redis.call('LPUSH', KEYS[2], ARGV[3])
+redis.call('LTRIM', KEYS[2], 0, ARGV[4] - 1)
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+for place = 5, #ARGV do redis.call('HDEL', KEYS[1], ARGV[place]) end
+"""
+
+RESEND = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+if redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[5]) then return -1 end
+redis.call('LPUSH', KEYS[4], ARGV[3])
+redis.call('LTRIM', KEYS[4], 0, ARGV[4] - 1)
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+return 1
+"""
 
 # States are read and written as a whole at every boundary, and there may be ten thousand of them.
-STATE, ALERT = msgspec.json.Decoder(RuleState), msgspec.json.Decoder(AlertKey)
+STATE, ALERT, ACK = msgspec.json.Decoder(RuleState), msgspec.json.Decoder(AlertKey), msgspec.json.Decoder(Acknowledgement)
 ENCODE = msgspec.json.Encoder().encode
 
 log = structlog.get_logger()
@@ -48,20 +76,22 @@ class RedisAlertStore:
     def __init__(self, client: Redis, prefix: str, entries_max: int = ENTRIES_MAX) -> None:
         self._client = client
         self._entries_max = entries_max
-        self._alerts, self._outbox, self._transitions, self._fence = (
-            leader_key(prefix, name) for name in ("alerts", "outbox", "transitions", "fence")
+        self._token: int | None = None
+        names = ("alerts", "outbox", "transitions", "fence", "dead", "dead-order", "acks", "silences", "audit")
+        self._alerts, self._outbox, self._transitions, self._fence, self._dead, self._order, self._acks, self._silences, self._audit = (
+            leader_key(prefix, name) for name in names
         )
 
     async def states(self) -> dict[AlertKey, RuleState]:
         with store_errors():
             stored = await self._client.hgetall(self._alerts)
-        pairs = ((_read(ALERT.decode, alert), _read(STATE.decode, state)) for alert, state in stored.items())
-        return {alert: state for alert, state in pairs if alert is not None and state is not None}
+            acks = await self._client.hgetall(self._acks) if stored else {}
+        states = _pairs(STATE.decode, stored)
+        acknowledged = _pairs(ACK.decode, acks)
+        return {alert: _acknowledged(state, acknowledged.get(alert)) for alert, state in states.items()}
 
     async def transitions(self, limit: int = TRANSITIONS_MAX) -> list[Transition]:
-        with store_errors():
-            stored = await self._client.lrange(self._transitions, 0, limit - 1) if limit > 0 else []
-        return _read_models(Transition, stored)
+        return _read_models(Transition, await self._newest(self._transitions, limit))
 
     async def outbox(self) -> list[OutboxEntry]:
         with store_errors():
@@ -69,20 +99,79 @@ class RedisAlertStore:
         return _read_models(OutboxEntry, stored.values())
 
     async def commit(self, fence: int, commit: Commit) -> bool:
-        keys = (self._alerts, self._outbox, self._transitions, self._fence)
+        keys = (self._alerts, self._outbox, self._transitions, self._fence, self._dead, self._order, self._acks)
+        limits = (self._entries_max, TRANSITIONS_MAX, DEAD_LETTERS_MAX)
         with store_errors():
-            lost = int(await self._client.eval(COMMIT, 4, *keys, fence, _packed(commit), self._entries_max, TRANSITIONS_MAX))
+            lost = int(await self._client.eval(COMMIT, len(keys), *keys, fence, _packed(commit), *limits, OUTBOX_FULL))
         if lost > 0:
-            log.error("outbox full, notifications lost", lost=lost)
+            log.error("outbox full, notifications put with the dead letters", lost=lost)
         return lost >= 0
 
-    async def postpone(self, entry: OutboxEntry) -> None:
-        with store_errors():
-            await self._client.eval(POSTPONE, 1, self._outbox, entry.id, entry.model_dump_json())
+    def carry(self, fence: int | None) -> None:
+        self._token = fence
 
-    async def remove(self, entry: OutboxEntry) -> None:
+    async def postpone(self, entry: OutboxEntry) -> bool:
+        return await self._settle("later", entry)
+
+    async def remove(self, entry: OutboxEntry) -> bool:
+        return await self._settle("sent", entry)
+
+    async def dead_letter(self, entry: OutboxEntry, error: str) -> bool:
+        return await self._settle("dead", entry, error)
+
+    async def _settle(self, verb: str, entry: OutboxEntry, error: str = "") -> bool:
+        if self._token is None:
+            return False
+        keys = (self._outbox, self._fence, self._dead, self._order)
+        kept = (verb, entry.id, entry.model_dump_json(), error, DEAD_LETTERS_MAX)
         with store_errors():
-            await self._client.hdel(self._outbox, entry.id)
+            return int(await self._client.eval(SETTLE, len(keys), *keys, self._token, *kept)) > 0
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        with store_errors():
+            stored = await self._client.hgetall(self._dead)
+        found = [letter for raw in stored.values() if (letter := _read(_letter, raw)) is not None]
+        return sorted(found, key=lambda letter: letter.at, reverse=True)
+
+    async def resend(self, name: str, audit: AuditEntry) -> bool:
+        letter = next((letter for letter in await self.dead_letters() if letter.id == name), None)
+        if letter is None:
+            return False
+        again = letter.entry.model_copy(update={"attempts": 0, "due": 0.0}).model_dump_json()
+        keys = (self._dead, self._order, self._outbox, self._audit)
+        with store_errors():
+            done = await self._client.eval(RESEND, len(keys), *keys, name, again, audit.model_dump_json(), AUDIT_MAX, self._entries_max)
+        if int(done) < 0:
+            raise StoreError("the outbox is full: wait until some of it is sent, then resend")
+        return int(done) > 0
+
+    async def silences(self) -> list[Silence]:
+        with store_errors():
+            stored = await self._client.hgetall(self._silences)
+        return sorted(_read_models(Silence, stored.values()), key=lambda silence: (silence.starts, silence.id))
+
+    async def keep_silence(self, silence: Silence, audit: AuditEntry, forget: tuple[str, ...] = ()) -> None:
+        await self._note(self._silences, silence.id, silence.model_dump_json(), audit, forget)
+
+    async def acknowledge(self, alert: AlertKey, acknowledgement: Acknowledgement, audit: AuditEntry) -> None:
+        await self._note(self._acks, _text(alert), _text(acknowledgement), audit)
+
+    async def _note(self, key: str, field: str, value: str, audit: AuditEntry, forget: tuple[str, ...] = ()) -> None:
+        with store_errors():
+            await self._client.eval(NOTE, 2, key, self._audit, field, value, audit.model_dump_json(), AUDIT_MAX, *forget)
+
+    async def audit(self, limit: int = AUDIT_MAX) -> list[AuditEntry]:
+        return _read_models(AuditEntry, await self._newest(self._audit, limit))
+
+    async def _newest(self, key: str, limit: int) -> list[bytes | str]:
+        with store_errors():
+            return await self._client.lrange(key, 0, limit - 1) if limit > 0 else []
+
+
+def _acknowledged(state: RuleState, ack: Acknowledgement | None) -> RuleState:
+    if ack is None or not state.fires or ack.incident_us != state.incident_us:
+        return state
+    return replace(state, acknowledged_by=ack.by, acknowledged_us=ack.at_us)
 
 
 def _packed(commit: Commit) -> str:
@@ -96,8 +185,18 @@ def _packed(commit: Commit) -> str:
     )
 
 
-def _text(what: AlertKey | RuleState) -> str:
+def _text(what: AlertKey | RuleState | Acknowledgement) -> str:
     return ENCODE(what).decode()
+
+
+def _letter(raw: bytes | str) -> DeadLetter:
+    kept: dict[str, Any] = msgspec.json.decode(raw)
+    return DeadLetter(entry=OutboxEntry.model_validate_json(kept["entry"]), error=kept["error"], at=kept["at"])
+
+
+def _pairs(decode: Callable[[bytes | str], T], stored: Mapping[bytes | str, bytes | str]) -> dict[AlertKey, T]:
+    pairs = ((_read(ALERT.decode, alert), _read(decode, value)) for alert, value in stored.items())
+    return {alert: value for alert, value in pairs if alert is not None and value is not None}
 
 
 def _read_models(model: type[M], stored: Iterable[bytes | str]) -> list[M]:
@@ -111,6 +210,6 @@ def _read(decode: Callable[[bytes | str], T], raw: bytes | str) -> T | None:
     """
     try:
         return decode(raw)
-    except (ValidationError, msgspec.DecodeError) as error:
+    except (ValidationError, msgspec.DecodeError, KeyError, TypeError) as error:
         log.warning("unreadable in the store of alerts, ignored", stored=str(raw[:200]), error=str(error))
         return None

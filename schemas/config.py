@@ -9,12 +9,15 @@ from typing import Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from schemas.channel import Channel
 from schemas.condition import Where, text_of
 from schemas.config_problems import Location, dotted, duplicate_keys, explain, find, instead, refused_shapes, root_causes
 from schemas.duration import Duration, bucket_seconds
 from schemas.errors import ConfigError, Problem
 from schemas.funnel import Exclusion, Funnel, Model, Name, Path, Ratio
-from schemas.rule import Channel, Rule
+from schemas.pipeline import Pipeline
+from schemas.rule import Rule
+from schemas.rule_problems import Check, check_rule, check_window, rule_warnings
 
 CONFIG_BYTES_MAX = 1_000_000
 
@@ -63,6 +66,7 @@ class Config(Model):
     funnels: tuple[Funnel, ...] = Field(min_length=1, max_length=1000)
     alerts: tuple[Rule, ...] = Field(default=(), max_length=1000)
     channels: dict[Name, Channel] = Field(default_factory=dict, max_length=100)
+    pipeline: Pipeline = Pipeline()
 
     def source(self, name: str) -> Source:
         """The source of that name. Raises KeyError."""
@@ -76,9 +80,16 @@ class Config(Model):
         return tuple(f for f in self.funnels if f.source == source)
 
     def windows_of(self, funnel: Funnel) -> tuple[Duration, ...]:
-        """The trailing windows a funnel must keep counts for: its own and those of its rules."""
-        ruled = (rule.window for rule in self.alerts if rule.funnel == funnel.name)
-        return tuple({int(w): w for w in (*funnel.windows, *ruled)}.values())
+        """The trailing windows a funnel must keep counts for: its own and those of its rules.
+
+        What a rule may widen to, or compares with, is among them where no other has buckets of that width.
+        """
+        rules = [rule for rule in self.alerts if rule.funnel == funnel.name]
+        windows = {int(w): w for w in (*funnel.windows, *(rule.window for rule in rules))}
+        for wider in (w for rule in rules for w in (rule.long_window, rule.widen_to) if w is not None):
+            if bucket_seconds(wider) not in map(bucket_seconds, windows):
+                windows[int(wider)] = wider
+        return tuple(windows.values())
 
 
 def load(path: str | FilePath) -> Config:
@@ -122,17 +133,9 @@ def parse(text: str, path: str = "config") -> Config:
 
 def warnings_of(config: Config) -> list[str]:
     """What is allowed but probably not meant, one sentence each."""
-    found = []
+    found: list[str] = []
     for rule in config.alerts:
-        funnel = config.funnel(rule.funnel)
-        if rule.window < funnel.conversion_window:
-            found.append(
-                f"alert {rule.name!r}: its window ({rule.window}) is shorter than the conversion window of "
-                f"{funnel.name!r} ({funnel.conversion_window}): on basis users a jump in traffic lowers the "
-                "rate for a while; a longer window is calmer"
-            )
-        if not rule.notify:
-            found.append(f"alert {rule.name!r} notifies nobody; name a channel in `notify`")
+        found += rule_warnings(rule, config.funnel(rule.funnel))
     for funnel in config.funnels:
         for exclusion in funnel.exclude:
             found += _outlived(funnel, exclusion)
@@ -149,9 +152,6 @@ def _outlived(funnel: Funnel, exclusion: Exclusion) -> Iterator[str]:
                 f"funnel {funnel.name!r}: {both[0]!r} is excluded from {exclusion.from_!r} to {exclusion.to!r}, and is an event of "
                 f"{stage.name!r} between them: a chain that it takes there goes on; exclude another event, or add a `where`"
             )
-
-
-Check = tuple[Location, str, str]
 
 
 def _cross_check(config: Config) -> Iterator[Check]:
@@ -172,7 +172,13 @@ def _cross_check(config: Config) -> Iterator[Check]:
         if rule.funnel not in funnels:
             yield (*at, "funnel"), f"there is no funnel {rule.funnel!r}", instead(rule.funnel, list(funnels))
         else:
-            yield from _check_rule(at, rule, funnels[rule.funnel], list(config.channels))
+            source = next((s for s in config.sources if s.name == funnels[rule.funnel].source), None)
+            yield from check_rule(
+                at, rule, funnels[rule.funnel], 0 if source is None else int(source.allowed_lateness), list(config.channels)
+            )
+    for i, name in enumerate(config.pipeline.notify or ()):
+        if name not in config.channels:
+            yield ("pipeline", "notify", i), f"there is no channel {name!r}", instead(name, list(config.channels))
 
 
 def _check_funnel(at: Location, funnel: Funnel, sources: list[str]) -> Iterator[Check]:
@@ -184,7 +190,7 @@ def _check_funnel(at: Location, funnel: Funnel, sources: list[str]) -> Iterator[
     yield from _check_allowed(at, funnel)
     seen: set[int] = set()
     for i, window in enumerate(funnel.windows):
-        yield from _check_window((*at, "windows", i), window)
+        yield from check_window((*at, "windows", i), window)
         if int(window) in seen:
             yield (*at, "windows", i), f"{window} is there already", "name each window once"
         seen.add(int(window))
@@ -251,32 +257,6 @@ def _check_allowed(at: Location, funnel: Funnel) -> Iterator[Check]:
             if not 0 < len(value) <= longest or not value.isprintable():
                 what = f"{value[:20]!r} can be no value: it is empty, longer than {longest} characters, or has control characters"
                 yield (*at, "dimensions", name, "allow", i), what, "leave it out; such values count as __other__"
-
-
-def _check_window(at: Location, window: Duration) -> Iterator[Check]:
-    if not 10 <= window <= 30 * 86_400:
-        yield at, f"{window} is out of range", "write 10s to 30d"
-        return
-    bucket = bucket_seconds(window)
-    if window % bucket:
-        yield at, f"{window} is no multiple of its bucket ({bucket} s)", f"write {int(window) // bucket * bucket or bucket}s"
-
-
-def _check_rule(at: Location, rule: Rule, funnel: Funnel, channels: list[str]) -> Iterator[Check]:
-    names = [s.name for s in funnel.stages]
-    if rule.stage not in names:
-        yield (*at, "stage"), f"funnel {funnel.name!r} has no stage {rule.stage!r}", instead(rule.stage, names)
-    elif rule.stage == names[0]:
-        yield (*at, "stage"), f"{rule.stage!r} is the first stage: no step leads into it", f"name one of {', '.join(names[1:])}"
-    yield from _check_window((*at, "window"), rule.window)
-    if rule.recover_above is not None and rule.recover_above < rule.below:
-        yield (*at, "recover_above"), f"{rule.recover_above} is under `below` ({rule.below})", "it must be at least `below`"
-    for i, name in enumerate(rule.by):
-        if name not in funnel.dimensions:
-            yield (*at, "by", i), f"funnel {funnel.name!r} has no dimension {name!r}", instead(name, list(funnel.dimensions))
-    for i, name in enumerate(rule.notify):
-        if name not in channels:
-            yield (*at, "notify", i), f"there is no channel {name!r}", instead(name, channels)
 
 
 def _unique(what: str, names: list[str], at: Location = ()) -> Iterator[Check]:

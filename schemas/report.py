@@ -123,15 +123,17 @@ class Transition(BaseModel):
 
     at: datetime = Field(description="event time of the evaluation")
     rule: str
-    funnel: str
-    stage: str
+    funnel: str = Field(description="empty for the pipeline's own alert")
+    stage: str = Field(description="the step into this stage; empty for the pipeline's own alert")
     dimension: str | None
     value: str | None
-    state: str = Field(description="pending, firing or resolved")
+    state: str = Field(description="pending, firing, resolved; or no_data, stale: the data to judge by were lost")
     numerator: int
-    denominator: int
+    denominator: int | float
     rate: float | None
-    threshold: float
+    threshold: float | None = Field(description="the one in force then; null while a relative rule has nothing to compare with")
+    baseline: float | None = Field(default=None, description="what a relative threshold was taken from")
+    basis: str = Field(default="users", description="what the rate was made of: users, entries or adjusted")
 
 
 class AlertState(BaseModel):
@@ -140,16 +142,71 @@ class AlertState(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     rule: str
-    funnel: str
+    funnel: str = Field(description="empty for the pipeline's own alert")
     stage: str
     dimension: str | None
     value: str | None
-    state: str = Field(description="inactive, pending or firing")
-    since: datetime | None = Field(description="event time at which this state began")
+    state: str = Field(description="inactive, pending, firing or recovering (still firing, but the rate is back)")
+    since: datetime | None = Field(description="event time at which this state began; of the incident while it recovers")
     at: datetime | None = Field(description="event time of the last evaluation")
+    data: str = Field(default="ok", description="ok, low_sample, no_data, stale or error: whether the rule can be judged")
+    data_since: datetime | None = Field(default=None, description="event time since which the data are so")
+    recovering_since: datetime | None = None
+    flaps: int = Field(default=0, description="how often it began to fire in the last 24 h")
+    told: bool = Field(default=False, description="the channels were told of the incident by a notification of its own")
+    acknowledged_by: str | None = None
+    acknowledged_at: datetime | None = None
+    silenced_by: tuple[str, ...] = Field(default=(), description="the ids of the silences that hold it now")
     numerator: int
-    denominator: int
+    denominator: int | float
     rate: float | None
-    threshold: float
+    low: float | None = Field(default=None, description="lower one-sided bound of the rate at the rule's confidence")
+    upper: float | None = Field(default=None, description="upper one-sided bound")
+    threshold: float | None = Field(description="the one in force; null while a relative rule has nothing to compare with")
+    baseline: float | None = Field(default=None, description="what a relative threshold is taken from")
+    basis: str = Field(default="users", description="what the rate is really made of")
+    window_seconds: int | None = Field(default=None, description="the window really looked at, where it had to grow")
     severity: str
     window: str
+
+
+class SilenceReport(BaseModel):
+    """A silence: what it holds, when, by whom and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    matchers: dict[str, str] = Field(description="rule, funnel, stage, dimension, value: patterns with * and ?, all of which must match")
+    starts: datetime
+    ends: datetime
+    author: str
+    reason: str
+    state: str = Field(description="active, future or expired")
+
+
+class AuditEntry(BaseModel):
+    """One thing that a person did to the alerts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    author: str
+    action: str = Field(description="silence_added, silence_expired, acknowledged or resent")
+    subject: str = Field(description="what it was done to: a silence's id, an alert, a dead letter's id")
+    detail: str
+    reason: str
+
+
+class DeadLetterReport(BaseModel):
+    """A notification that a channel did not take, and that waits for somebody to look at it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    channel: str
+    status: str
+    title: str
+    error: str
+    attempts: int
+    at: datetime = Field(description="when it was given up")
+    transition: Transition

@@ -42,6 +42,9 @@ class WebSettings(Group):
     host: str = Field(default="127.0.0.1", description="interface to listen on")
     port: int = Field(default=6066, ge=0, le=65_535, description="port of page, API and metrics")
     url: str = Field(default="", description="address by which others reach this page; goes into notifications")
+    dashboard_url: str = Field(
+        default="", description="address of a dashboard, for notifications; may hold {funnel} {stage} {rule} {from_ms} {to_ms}"
+    )
 
 
 class WorkerSettings(Group):
@@ -98,4 +101,4 @@ def _shown(default: Any) -> str:
 
 KNOWN = frozenset(variable for variable, _, _ in describe())
 # Read by the tests and by Make, not by the service.
-NOT_SETTINGS = frozenset({f"{PREFIX}REQUIRE_ALL", f"{PREFIX}DATA"})
+NOT_SETTINGS = frozenset({f"{PREFIX}REQUIRE_ALL", f"{PREFIX}DATA", f"{PREFIX}COMPILED"})

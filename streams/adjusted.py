@@ -138,13 +138,16 @@ class Groups:
         return tuple((width, tuple(edges), tuple(factors[width][e] for e in edges)) for width, edges in ascending.items())
 
 
-def groups(since: Mapping[int, int], start_us: int, at_us: int, conversion_us: int, *, by_hour: bool = False) -> Groups:
+def groups(
+    since: Mapping[int, int], start_us: int, at_us: int, conversion_us: int, *, by_hour: bool = False, known_us: int | None = None
+) -> Groups:
     """Part the entries that may convert from `start_us` (of a window, on a boundary of its buckets) to T.
 
     `since` says from which bucket on each width (in seconds) is complete. The bucket that holds T counts
-    as what is past of it. With `by_hour` no group is in two hours.
+    as what is past of it. With `by_hour` no group is in two hours. `known_us` is until when entries are
+    known, where that is after T.
     """
-    widths = _usable(since, at_us)
+    widths = _usable(since, at_us if known_us is None else known_us)
     moments, places = [at_us], [(widths[0], at_us // (widths[0] * MICROS) + 1)]
     for width in widths:
         floor_us = max(since[width] * width * MICROS, 0)
@@ -163,7 +166,7 @@ def complete_since(widths: Iterable[int], conversion_us: int, at_us: int) -> dic
 
 
 def _usable(since: Mapping[int, int], at_us: int) -> list[int]:
-    """The widths from the finest on, less those that reach no boundary of the next coarser one before T."""
+    """The widths from the finest on, less those that reach no boundary of the next coarser one by then."""
     widths: list[int] = []
     for width in sorted(since, reverse=True):
         if not widths or _join_us(since, width, widths[0]) <= at_us:

@@ -15,6 +15,8 @@ from streams.rates import Split
 from streams.retention import CONVERSIONS, CONVERTED, ENTRIES, HOUR_SECONDS
 from streams.windows import Cells, FunnelCounts, cell, first_bucket
 
+SPANS_HELD_US = 60 * MICROS  # for so long the weights of a span are those of the buckets that were kept when it was first asked about
+
 
 class Adjusting:
     """The adjusted rates of one funnel's steps, total and by dimension value. See `rates.AdjustedRates`."""
@@ -30,12 +32,15 @@ class Adjusting:
         self._entries: dict[str, Entries] = {}  # by the name of the count
         self._baselines: dict[tuple[int, Split | None], Baseline | NoBaseline] = {}
         self._weights: dict[tuple[int, int], tuple[Due, Weights]] = {}  # by stage and window
+        self._spans: dict[tuple[int, int, int], Due] = {}  # by stage, start and end
         self._at_us = 0
         self._learned_until = -1
         counts.followers.append(self._follow)
 
     def at(self, at_us: int) -> Adjusting:
         """Itself, as of T."""
+        if at_us // SPANS_HELD_US != self._at_us // SPANS_HELD_US:
+            self._spans.clear()
         if at_us != self._at_us:
             self._at_us = at_us
             self._weights.clear()
@@ -43,12 +48,13 @@ class Adjusting:
         if until != self._learned_until:
             self._learned_until = until
             self._baselines.clear()
+            self._spans.clear()
         return self
 
     def step(self, stage: int, window_seconds: int, split: Split | None) -> tuple[Rate, report.Adjusted]:
         """The rate of the step into a stage over the trailing window, and what stands behind it."""
         counts, at_us = self._counts, self._at_us
-        total, own = self._baseline(stage, None), self._baseline(stage, split)
+        total, own = self.baseline(stage, None), self.baseline(stage, split)
         observed = counts.count(CONVERTED, stage, window_seconds, at_us, split)
         if isinstance(total, NoBaseline):
             return _shown(adjusted(observed, Entries(self._kept), None, total), None)
@@ -62,11 +68,28 @@ class Adjusting:
         share = Rate(numerator=converted, denominator=opened, rate=final.rate, low=final.low, high=final.high)
         return _shown(found, share if opened else None)
 
-    def _baseline(self, stage: int, split: Split | None) -> Baseline | NoBaseline:
+    def worth(self, stage: int, start_us: int, end_us: int, split: Split | None) -> float:
+        """The worth, in entries, of what was due to convert into a stage from `start_us` until `end_us`, boundaries of buckets.
+
+        0 where the total has no baseline.
+        """
+        total = self.baseline(stage, None)
+        if isinstance(total, NoBaseline):
+            return 0.0
+        known = self._spans.get((stage, start_us, end_us))
+        if known is None:
+            since = complete_since(self._kept, self._terms.conversion_us, self._at_us)
+            # The bucket that begins at the end is past it: the last moment is the one before.
+            parted = groups(since, start_us, end_us - 1, self._terms.conversion_us, by_hour=self._terms.by_hour, known_us=self._at_us)
+            known = self._spans[stage, start_us, end_us] = due(parted, total)
+        return max(0.0, self._entries_of(stage - 1, split).weigh(known.worth))
+
+    def baseline(self, stage: int, split: Split | None) -> Baseline | NoBaseline:
+        """What is usual for the step into a stage, in total or for a value of a dimension."""
         known = self._baselines.get((stage, split))
         if known is None:
             hours = hours_of(self._counts.buckets.get(HOUR_SECONDS, {}), stage, *(split or ()))
-            total = None if split is None else self._baseline(stage, None)
+            total = None if split is None else self.baseline(stage, None)
             if total is None or isinstance(total, NoBaseline):
                 known = learn(hours, self._terms, self._at_us) if total is None else total
             else:

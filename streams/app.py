@@ -76,7 +76,7 @@ def build_app(config: Config, settings: Settings) -> FunnelApp:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=2,
-        limit_concurrency=200,
+        limit_concurrency=2500,
     )
     return app
 

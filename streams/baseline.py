@@ -120,7 +120,7 @@ def hours_of(buckets: Mapping[int, Cells], stage: int, dimension: str | None = N
         bucket: Hour(
             cells[entries],
             cells.get(conversions, 0),
-            {int(name[len(prefix) :]): count for name, count in cells.items() if dimension is None and name.startswith(prefix)},
+            {} if dimension is not None else {int(name[len(prefix) :]): n for name, n in cells.items() if name.startswith(prefix)},
         )
         for bucket, cells in buckets.items()
         if cells.get(entries)
@@ -229,11 +229,11 @@ def _by_hour(finished: Sequence[_Finished], level: float) -> tuple[float, ...]:
         into.entries += weight * hour.entries
         into.squares += weight * weight * hour.entries
         into.converted += weight * hour.conversions
-    trust = _credibility([(s.size, s.converted / s.entries) for s in sums if s.entries], level)
+    trust = credibility([(s.size, s.converted / s.entries) for s in sums if s.entries], level)
     return tuple(1.0 if not s.entries else 1 + trust(s.size) * (s.converted / s.entries / level - 1) for s in sums)
 
 
-def _credibility(groups: Sequence[tuple[float, float]], level: float) -> Callable[[float], float]:
+def credibility(groups: Sequence[tuple[float, float]], level: float) -> Callable[[float], float]:
     """How far a group's own rate counts, by its size: from (size, rate) of all groups, the variances by moments."""
     total = sum(size for size, _ in groups)
     within = level * (1 - level)

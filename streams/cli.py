@@ -17,6 +17,10 @@ from typing import Annotated, Any
 import typer
 
 from schemas.errors import FunnelwatchError, UsageError
+from streams.cli_alerts import alerts, silence
+from streams.cli_backtest import backtest
+from streams.cli_dictionary import dictionary
+from streams.cli_rules import rules
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -26,6 +30,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A real-time streaming funnel monitor: events in Kafka, exact counts in Redis, rates, and an alert when a stage leaks.",
 )
+
+app.add_typer(silence, name="silence")
+app.add_typer(alerts, name="alerts")
+app.command()(rules)
+app.command()(backtest)
+app.command()(dictionary)
 
 ConfigFile = Annotated[Path, typer.Option("--config", metavar="FILE", help="The config file.")]
 EventsFile = Annotated[Path, typer.Argument(metavar="FILE", help="Events, JSONL or CSV with a header; .gz as it is.")]

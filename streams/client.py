@@ -1,4 +1,4 @@
-"""A running funnelwatch, asked over HTTP: what `rates` and `explain` print and what the demo checks."""
+"""A running funnelwatch, asked over HTTP: what `rates`, `explain`, `alerts` and `silence` print and what the demo checks."""
 
 from __future__ import annotations
 
@@ -49,6 +49,21 @@ class Client:
         found: dict[str, Any] = self._get(f"/api/v1/entities/{quote(name, safe='')}").json()
         return found
 
+    def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What there is at a path, as JSON."""
+        found: dict[str, Any] = self._get(path, params).json()
+        return found
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What the service makes of a JSON body."""
+        made: dict[str, Any] = self._ask("POST", path, json=body).json()
+        return made
+
+    def delete(self, path: str, params: Mapping[str, str]) -> dict[str, Any]:
+        """What there was at a path."""
+        gone: dict[str, Any] = self._ask("DELETE", path, params=params).json()
+        return gone
+
     def alerts(self) -> dict[str, list[dict[str, Any]]]:
         """`states` and `transitions`."""
         found: dict[str, list[dict[str, Any]]] = self._get("/api/v1/alerts").json()
@@ -67,8 +82,11 @@ class Client:
             return False
 
     def _get(self, path: str, params: Mapping[str, str] | None = None) -> httpx.Response:
+        return self._ask("GET", path, params=params)
+
+    def _ask(self, method: str, path: str, **sent: Any) -> httpx.Response:
         try:
-            answer = self._http.get(path, params=params)
+            answer = self._http.request(method, path, **sent)
         except httpx.UnsupportedProtocol:
             raise UsageError(f"{self.url!r} is no address; write it as http://127.0.0.1:6066") from None
         except httpx.HTTPError as error:

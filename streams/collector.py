@@ -18,7 +18,8 @@ from streams.retention import ENTRIES, EVENTS, USERS, VALUE
 from streams.values import VALUE_SCALE
 from streams.windows import BINS_MAX, RETRACTED, FunnelCounts
 
-STATES = {"inactive": 0, "pending": 1, "firing": 2}
+STATES = {"inactive": 0, "pending": 1, "firing": 2, "recovering": 2}
+WITHOUT_DATA = {"no_data": 3, "stale": 4, "error": 4}
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class LedgerCollector(Collector):
                     for window, seconds in reading.windows[name]:
                         self._add_window(families, reading, name, counts, window, seconds, reading.at_us)
         for alert in self._alerts:
-            families["funnel_alert_state"].add_metric([alert.rule, alert.dimension or "", alert.value or ""], STATES[alert.state])
+            labels = [alert.rule, alert.dimension or "", alert.value or ""]
+            families["funnel_alert_state"].add_metric(labels, _alert_number(alert))
+            families["funnel_alert_flaps"].add_metric(labels, alert.flaps)
         yield from families.values()
 
     def _add_source(self, families: dict[str, _Family], reading: SourceReading) -> None:
@@ -124,6 +127,12 @@ _Family = Any  # CounterMetricFamily, GaugeMetricFamily or HistogramMetricFamily
 def _family(definition: Definition) -> _Family:
     kinds = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
     return kinds[definition.kind](definition.name, definition.help, labels=definition.labels)
+
+
+def _alert_number(alert: AlertState) -> int:
+    """What fires goes on firing whatever becomes of the data."""
+    number = STATES[alert.state]
+    return number if number == STATES["firing"] else WITHOUT_DATA.get(alert.data, number)
 
 
 def _splits(counts: FunnelCounts) -> Iterator[tuple[str | None, str | None]]:

@@ -119,8 +119,17 @@ DEFINITIONS = (
         "funnel_alert_state",
         "gauge",
         ("rule", *SPLIT),
-        "Where a rule stands: 0 inactive, 1 pending, 2 firing.",
-        "Follow the rule's runbook.",
+        "Where a rule stands: 0 inactive, 1 pending, 2 firing (also while the rate is back but not yet for long enough), 3 no data, "
+        "4 stale or not judged for another reason; what fires stays 2 when the data are lost.",
+        "At 2 follow the rule's runbook; at 3 or 4 see what became of the source: `FunnelwatchPipeline` with the source as its value.",
+        "ledger",
+    ),
+    Definition(
+        "funnel_alert_flaps",
+        "gauge",
+        ("rule", *SPLIT),
+        "How often an alert began to fire in the last 24 h.",
+        "Over a few: give the rule a recovery further from its threshold, a longer `for`, or a `keep_firing_for`.",
         "ledger",
     ),
     Definition(
@@ -159,8 +168,8 @@ DEFINITIONS = (
         "funnel_notifications_total",
         "counter",
         ("channel", "outcome"),
-        "Notifications, by outcome: delivered, retried, refused.",
-        "When refused or retried rises, try the channel's address by hand.",
+        "Notifications, by outcome: delivered, retried, refused, limited (held back by the channel's limit, to be told together).",
+        "When refused or retried rises, try the channel's address by hand; `funnelwatch alerts dead-letters` lists what was given up.",
         "worker",
     ),
     Definition(

@@ -16,26 +16,38 @@ import structlog
 
 from alerting.channels import build
 from alerting.delivery import Delivery
+from alerting.desk import Desk
 from alerting.evaluator import Evaluator
-from alerting.reports import alert_states
+from alerting.leadership import Leadership
+from alerting.pipeline import Intake
 from alerting.store import RedisAlertStore
 from schemas.config import Config
 from schemas.duration import Duration
 from schemas.errors import FunnelwatchError, StoreError
 from schemas.explanation import EntityExplanation
-from schemas.report import AlertState, FunnelReport, FunnelSummary, Transition
+from schemas.history import ComparisonReport, HistoryReport
+from schemas.report import AlertState, AuditEntry, DeadLetterReport, FunnelReport, FunnelSummary, SilenceReport, Transition
 from schemas.settings import Settings
+from schemas.silence import NewAcknowledgement, NewSilence, Resend, Signed
+from streams.archive import Archive, HistoryAsked
 from streams.collector import LedgerCollector
 from streams.custody import BackfillAsked, Custodian, Partition
 from streams.lease import Lease
 from streams.ledger.redis import RedisLedger, connect
 from streams.metrics import WorkerMetrics, exposition
-from streams.reader import Reader, now_us
+from streams.periods import CompareAsked
+from streams.reader import Reader, SourceView, now_us
+from streams.recorder import Recorder, RedisRecord
+from streams.web.alerts import Alerts
 from streams.web.entities import explained
+from streams.web.renderings import Renderings
+from streams.web.stream import Hub
 
 log = structlog.get_logger()
 TURN_SECONDS_MAX = 30.0
 READ_SECONDS_MAX = 15.0
+REJECTED = "rejected"
+TRANSITIONS_STREAMED = 50
 
 
 class Service:
@@ -51,12 +63,17 @@ class Service:
         self.reader = Reader(config, self.ledger)
         self.custodian: Custodian | None = None
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._lease = Lease(self._client, prefix, settings.worker.lease_seconds, owner)
         self._store = RedisAlertStore(self._client, prefix)
-        self._evaluator = Evaluator(config, self._store, settings.web.url)
-        senders = {name: build(name, channel) for name, channel in config.channels.items()}
-        self._delivery = Delivery(config, self._store, senders, self.worker.notification, web_url=settings.web.url)
-        self._fence: int | None = None
+        lease = Lease(self._client, prefix, settings.worker.lease_seconds, owner)
+        self._leadership = Leadership(lease, settings.worker.lease_seconds, self._store)
+        web, dashboard = settings.web.url, settings.web.dashboard_url
+        self._evaluator = Evaluator(config, self._store, web, dashboard_url=dashboard, tick_seconds=settings.worker.tick_seconds)
+        self._desk = Desk(config, self._store)
+        record = RedisRecord(self._client, prefix)
+        self._recorder, self._archive = Recorder(config, record), Archive(self.reader, record)
+        self.hub = Hub(Renderings(self.report), self._alerts)
+        senders = {name: build(name, channel, brokers=settings.kafka.brokers) for name, channel in config.channels.items()}
+        self._delivery = Delivery(config, self._store, senders, self.worker.notification, web_url=web, dashboard_url=dashboard)
         self._states: list[AlertState] = []
         self._failing: set[str] = set()
         self._reading_at = -math.inf  # when the last complete reading of the ledger began
@@ -66,7 +83,7 @@ class Service:
 
     async def run(self) -> None:
         """Tick until `stop`, or until cancelled."""
-        delivery = asyncio.create_task(self._delivery.run(lambda: self._fence is not None))
+        delivery = asyncio.create_task(self._delivery.run(self._leadership.leads))
         try:
             # On Python 3.10 and 3.11 a cancel that meets a finishing Redis call is lost: hence the flag.
             while not self._stopping:
@@ -80,29 +97,36 @@ class Service:
     def stop(self) -> None:
         """End `run` after the tick at hand."""
         self._stopping = True
+        self.hub.close()
 
     async def _tick(self) -> None:
         self._note_partitions()
         self._begin_backfills()
         await self._guarded("publishing ends", self._publish_ends())
         began = time.monotonic()
-        if await self._guarded("reading the ledger", self.reader.tick()):
+        read = await self._guarded("reading the ledger", self.reader.tick())
+        if read:
             self._reading_at = began
-        self._fence = None if not await self._guarded("holding the lease", self._hold()) else self._fence
-        self.worker.lease.set(self._fence is not None)
-        if self._fence is not None:
-            await self._guarded("evaluating rules", self._evaluate(self._fence))
+        await self._guarded("holding the lease", self._hold())
+        fence = self._leadership.fence
+        self.worker.lease.set(fence is not None)
+        if fence is not None:
+            await self._guarded("evaluating rules", self._evaluate(fence))
+            await self._guarded("recording history", self._recorder.tick(fence, self.reader.views))
+        if read:
+            await self._guarded("publishing reports", self.hub.publish())
 
     async def _hold(self) -> None:
-        self._fence = await self._lease.hold()
+        await self._leadership.hold()
 
     async def _evaluate(self, fence: int) -> None:
-        views = self.reader.views
-        at = {name: view.at_us for name, view in views.items()}
-        stale = {name: not view.settled(now_us()) for name, view in views.items()}
-        for transition in await self._evaluator.tick(fence, self.reader.counts(), at, stale):
+        views, now = self.reader.views, now_us()
+        intakes = {name: Intake(view.at_us, view.settled(now), _taken(view)) for name, view in views.items()}
+        ruled = {rule.funnel: views[self.config.funnel(rule.funnel).source] for rule in self.config.alerts}
+        adjusting = {name: view.adjusted(name) for name, view in ruled.items()}
+        for transition in await self._evaluator.tick(fence, self.reader.counts(), adjusting, intakes, now):
             log.info("alert", **transition.model_dump(mode="json"))
-        self._states = alert_states(self.config, await self._store.states())
+        self._states = await self._desk.alert_states()
 
     async def _guarded(self, what: str, work: Coroutine[Any, Any, None]) -> bool:
         """Do one part of a tick; a failure is logged when it begins and when it ends, and stops nothing."""
@@ -163,7 +187,7 @@ class Service:
     async def close(self) -> None:
         """Give the lease back and let go of connections."""
         with contextlib.suppress(StoreError, asyncio.TimeoutError):
-            await asyncio.wait_for(self._lease.release(), self._settings.redis.timeout_seconds)
+            await asyncio.wait_for(self._leadership.release(), self._settings.redis.timeout_seconds)
         await self.ledger.close()
 
     # Readings
@@ -174,14 +198,45 @@ class Service:
     def report(self, funnel: str, window: Duration, by: str | None, basis: str) -> FunnelReport:
         return self.reader.report(funnel, window, by, basis)
 
+    async def history(self, asked: HistoryAsked) -> tuple[HistoryReport, int | None]:
+        return await self._archive.history(asked)
+
+    async def compare(self, asked: CompareAsked) -> ComparisonReport:
+        return await self._archive.compare(asked)
+
     async def explanation(self, entity: str) -> EntityExplanation | None:
         return await explained(self.ledger, self.reader.views, entity)
 
     async def alert_states(self) -> list[AlertState]:
-        return alert_states(self.config, await self._store.states())
+        return await self._desk.alert_states()
+
+    async def _alerts(self) -> bytes:
+        shown = Alerts(states=await self.alert_states(), transitions=await self.transitions(TRANSITIONS_STREAMED))
+        return shown.model_dump_json().encode()
 
     async def transitions(self, limit: int) -> list[Transition]:
         return await self._store.transitions(limit)
+
+    async def silences(self) -> list[SilenceReport]:
+        return await self._desk.silences()
+
+    async def add_silence(self, asked: NewSilence) -> SilenceReport:
+        return await self._desk.add_silence(asked)
+
+    async def expire_silence(self, name: str, by: Signed) -> SilenceReport | None:
+        return await self._desk.expire_silence(name, by)
+
+    async def acknowledge(self, asked: NewAcknowledgement) -> AlertState | None:
+        return await self._desk.acknowledge(asked)
+
+    async def dead_letters(self) -> list[DeadLetterReport]:
+        return await self._desk.dead_letters()
+
+    async def resend(self, asked: Resend) -> bool:
+        return await self._desk.resend(asked)
+
+    async def audit(self, limit: int) -> list[AuditEntry]:
+        return await self._desk.audit(limit)
 
     def alive(self) -> tuple[bool, str]:
         consumer = self.custodian.consumer if self.custodian else None
@@ -207,5 +262,10 @@ class Service:
         return True, f"counting {counted} partitions"
 
     def metrics(self) -> bytes:
-        collector = LedgerCollector(self.reader.readings(), self._states) if self._fence is not None else None
+        collector = LedgerCollector(self.reader.readings(), self._states) if self._leadership.fence is not None else None
         return exposition(self.worker, collector)
+
+
+def _taken(view: SourceView) -> int:
+    """Records of a source that were ever counted or found to be of no account, the rejected ones apart."""
+    return sum(count for fate, count in view.fates.items() if not fate.startswith(REJECTED))

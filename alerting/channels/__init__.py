@@ -1,36 +1,35 @@
-"""Ways to tell people: one file a channel, one way to build them."""
+"""Ways to tell people and machines: one file a channel, one way to build them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from alerting.channels.alertmanager import AlertmanagerSender
+from alerting.channels.apprise import AppriseSender
+from alerting.channels.kafka import KafkaSender
 from alerting.channels.log import LogSender
+from alerting.channels.pagerduty import PagerdutySender
+from alerting.channels.sender import Sender
 from alerting.channels.webhook import WebhookSender
-from alerting.message import Notification
-from schemas.rule import AlertmanagerChannel, Channel, WebhookChannel
+from schemas.channel import AlertmanagerChannel, AppriseChannel, Channel, KafkaChannel, PagerdutyChannel, WebhookChannel
 
 __all__ = ["Sender", "build"]
 
 
-class Sender(Protocol):
-    """One channel. `resend_seconds` says how often a firing alert has to be said again; None, only once."""
+def build(name: str, channel: Channel, clock: Callable[[], float] = time.time, *, brokers: str = "") -> Sender:
+    """The sender for a channel of the config; `clock` gives seconds since the epoch, `brokers` are the service's own.
 
-    resend_seconds: int | None
-
-    async def send(self, notification: Notification) -> None:
-        """Tell it. Raises DeliveryError if it has to be tried again, DeliveryRefused if that is of no use."""
-
-    async def close(self) -> None:
-        """Let go of connections."""
-
-
-def build(name: str, channel: Channel, clock: Callable[[], float] = time.time) -> Sender:
-    """The sender for a channel of the config; `clock` gives seconds since the epoch."""
+    Raises SettingsError when a secret is not where the config says, or Apprise does not know an address.
+    """
     if isinstance(channel, AlertmanagerChannel):
         return AlertmanagerSender(name, channel, clock)
+    if isinstance(channel, PagerdutyChannel):
+        return PagerdutySender(name, channel)
     if isinstance(channel, WebhookChannel):
-        return WebhookSender(name, channel)
+        return WebhookSender(name, channel, clock)
+    if isinstance(channel, KafkaChannel):
+        return KafkaSender(name, channel, channel.brokers or brokers)
+    if isinstance(channel, AppriseChannel):
+        return AppriseSender(name, channel)
     return LogSender(name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import structlog
 
-from alerting.message import Notification
+from alerting.channels.sender import Gathers
+from alerting.message import Notification, together
 
 
 class LogSender:
@@ -12,11 +13,19 @@ class LogSender:
 
     def __init__(self, name: str) -> None:
         self.resend_seconds: int | None = None
+        self.heartbeat_seconds: int | None = None
+        self.gathers: Gathers = "words"
         self._log = structlog.get_logger().bind(channel=name)
 
-    async def send(self, notification: Notification) -> None:
-        write = self._log.warning if notification.status == "firing" else self._log.info
-        write(notification.title, status=notification.status, key=notification.key, severity=notification.severity, text=notification.text)
+    async def send(self, *notifications: Notification) -> None:
+        if len(notifications) > 1:
+            title, text = together(notifications)
+            write = self._log.warning if any(n.status == "firing" for n in notifications) else self._log.info
+            write(title, keys=[n.key for n in notifications], text=text)
+            return
+        for told in notifications:
+            write = self._log.warning if told.status == "firing" else self._log.info
+            write(told.title, status=told.status, key=told.key, severity=told.severity, text=told.text)
 
     async def close(self) -> None:
         pass

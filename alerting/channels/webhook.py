@@ -1,33 +1,57 @@
-"""A JSON document posted to an address, once a transition.
+"""The JSON document of an alert (see `document`) posted to an address, once a transition, signed if there is a secret.
 
-    {"version": 1, "key": …, "status": "firing"|"resolved", "transition": {…}, "severity": …,
-     "title": …, "text": …, "link": …}
+`Idempotency-Key` repeats the document's `key`: it is the same at every try, so a receiver that has seen
+it can drop the request. With a `secret`:
 
-The header `Idempotency-Key` repeats `key`: it is the same at every try, so a receiver that has
-seen it can drop the request.
+    X-Funnelwatch-Timestamp: seconds since the epoch at which this try was made
+    X-Funnelwatch-Signature: v1=HMAC-SHA256(secret, timestamp + "." + body), in hexadecimal
+
+A receiver compares the signature in constant time and refuses a timestamp that is minutes old, so that
+a request overheard cannot be sent again.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import hmac
+from collections.abc import Callable
 
+from alerting.channels.document import document
 from alerting.channels.http import JsonPost
+from alerting.channels.sender import Gathers, seconds_of
 from alerting.message import Notification
-from schemas.rule import WebhookChannel
+from schemas.channel import WebhookChannel
+from schemas.secret import reveal
 
-VERSION = 1
+TIMESTAMP, SIGNATURE = "X-Funnelwatch-Timestamp", "X-Funnelwatch-Signature"
 
 
 class WebhookSender:
     """Posts each notification once; whether it must be tried again is the outbox's business."""
 
-    def __init__(self, name: str, channel: WebhookChannel) -> None:
+    def __init__(self, name: str, channel: WebhookChannel, clock: Callable[[], float]) -> None:
         self.resend_seconds: int | None = None
-        self._post = JsonPost(name, str(channel.url), channel.headers)
+        self.heartbeat_seconds = seconds_of(channel.heartbeat)
+        self.gathers: Gathers = "nothing"
+        self._clock = clock
+        self._secret = None if channel.secret is None else reveal(channel.secret, f"channel {name!r}: secret").encode()
+        self._post = JsonPost(name, str(channel.url), channel.headers, channel.allow)
 
-    async def send(self, notification: Notification) -> None:
-        told = notification.model_dump(mode="json", exclude={"began", "runbook"})
-        await self._post.send(json.dumps({"version": VERSION, **told}).encode(), {"Idempotency-Key": notification.key})
+    async def send(self, *notifications: Notification) -> None:
+        for notification in notifications:
+            body = document(notification)
+            await self._post.send(body, {"Idempotency-Key": notification.key, **self._signed(body)})
+
+    def _signed(self, body: bytes) -> dict[str, str]:
+        if self._secret is None:
+            return {}
+        timestamp = str(int(self._clock()))
+        return {TIMESTAMP: timestamp, SIGNATURE: signature(self._secret, timestamp, body)}
 
     async def close(self) -> None:
         await self._post.close()
+
+
+def signature(secret: bytes, timestamp: str, body: bytes) -> str:
+    """What the header of a signed request says."""
+    return f"v1={hmac.new(secret, timestamp.encode() + b'.' + body, hashlib.sha256).hexdigest()}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from http import HTTPStatus
 from pathlib import Path as FilePath
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -18,18 +17,23 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from schemas.duration import Duration
 from schemas.errors import StoreError
-from schemas.funnel import Funnel
-from schemas.report import AlertState, Breakdown, FunnelReport, FunnelSummary, Rate, StageReport, TimeToConvert, Transition
-from streams.rates import BASES
+from schemas.report import Breakdown, FunnelReport, FunnelSummary, Rate, StageReport, TimeToConvert
+from streams.web.alerts import EXAMPLES as ALERTS
+from streams.web.alerts import alerts
+from streams.web.asked import check, cut, funnel_of, window_of
+from streams.web.compare import EXAMPLES as COMPARE
+from streams.web.compare import comparison
+from streams.web.conditional import conditional
 from streams.web.entities import EXAMPLE as ENTITY
 from streams.web.entities import entities
+from streams.web.history import EXAMPLES as HISTORY
+from streams.web.history import history
 from streams.web.readings import Readings
+from streams.web.renderings import Asked
+from streams.web.stream import stream
 
 PAGE = FilePath(__file__).parent / "page"
-TRANSITIONS_MAX = 1000
-SHOWN_MAX = 80
 # Not CONTENT_TYPE_LATEST: that names 1.0.0, which an older Prometheus does not know.
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PROBLEM_TYPE = "application/problem+json"
@@ -46,13 +50,6 @@ class FunnelList(BaseModel):
     """Every funnel of the config."""
 
     funnels: list[FunnelSummary]
-
-
-class Alerts(BaseModel):
-    """Where the rules stand, and how they got there."""
-
-    states: list[AlertState] = Field(description="every rule, for the total and for each dimension value it judges")
-    transitions: list[Transition] = Field(description="the last changes of state, newest first")
 
 
 class Health(BaseModel):
@@ -93,7 +90,12 @@ def create_api(readings: Readings, version: str) -> FastAPI:
         redirect_slashes=False,
     )
     api.include_router(_funnels(readings))
-    api.include_router(_alerts(readings))
+    api.include_router(history(readings), responses=_errors(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE))
+    api.include_router(comparison(readings), responses=_errors(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE))
+    api.include_router(stream(readings), responses=_errors(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE))
+    api.include_router(
+        alerts(readings), responses=_errors(HTTPStatus.NOT_FOUND, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.SERVICE_UNAVAILABLE)
+    )
     api.include_router(entities(readings), responses=_errors(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE))
     api.include_router(_probes(readings))
     api.include_router(_pages())
@@ -110,40 +112,24 @@ def _funnels(readings: Readings) -> APIRouter:
     one = readings.config.funnels[0]
 
     @router.get("", summary="All funnels", response_model=FunnelList, responses=_errors())
-    async def funnels() -> FunnelList:
+    async def funnels(request: Request) -> Response:
         """Every funnel of the config, with what may be asked of it and its overall rate."""
-        return FunnelList(funnels=readings.summaries())
+        return conditional(request, FunnelList(funnels=readings.summaries()).model_dump_json().encode())
 
     @router.get("/{name}", summary="One funnel", response_model=FunnelReport, responses=_errors(HTTPStatus.NOT_FOUND))
     async def funnel(
+        request: Request,
         name: str = Path(description="the funnel's name", examples=[one.name]),
         window: str | None = Query(None, description="a trailing window the config keeps; by default the funnel's first"),
         basis: str = Query("users", description="what a rate is made of: users, entries or adjusted"),
         by: str | None = Query(None, description="a dimension of the funnel, to have its values beside the total"),
-    ) -> FunnelReport:
-        """Users per stage and the rate of every step over one window, as of the latest tick."""
-        found = next((f for f in readings.config.funnels if f.name == name), None)
-        if found is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no funnel {_cut(name)}; /api/v1/funnels lists what there is")
-        chosen = _window(found, window, readings.config.windows_of(found))
-        if basis not in BASES:
-            raise _unknown(found, "basis", basis, BASES)
-        if by is not None and by not in found.dimensions:
-            raise _unknown(found, "dimension", by, tuple(found.dimensions))
-        return readings.report(name, chosen, by, basis)
-
-    return router
-
-
-def _alerts(readings: Readings) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/alerts", tags=["alerts"])
-
-    @router.get("", summary="Alerts", response_model=Alerts, responses=_errors(HTTPStatus.SERVICE_UNAVAILABLE))
-    async def alerts(
-        limit: int = Query(50, ge=1, le=TRANSITIONS_MAX, description="how many transitions at most"),
-    ) -> Alerts:
-        """Where every rule stands now, and the last changes of state."""
-        return Alerts(states=await readings.alert_states(), transitions=await readings.transitions(limit))
+    ) -> Response:
+        """Users per stage and the rate of every step over one window, as of the latest tick; made once a tick, whoever asks."""
+        found = funnel_of(readings.config, name)
+        chosen = window_of(found, window, readings.config.windows_of(found))
+        check(found, basis, by)
+        rendered = readings.hub.renderings.of(Asked(name, chosen, by, basis))
+        return conditional(request, rendered.body, rendered.tag)
 
     return router
 
@@ -189,30 +175,6 @@ def _pages() -> APIRouter:
     return router
 
 
-def _window(funnel: Funnel, text: str | None, kept: Sequence[Duration]) -> Duration:
-    if text is None:
-        return kept[0]
-    try:
-        wanted = int(Duration(text))
-    except ValueError:
-        wanted = -1
-    found = next((w for w in kept if int(w) == wanted), None)
-    if found is None:
-        raise _unknown(funnel, "window", text, [str(w) for w in kept])
-    return found
-
-
-def _unknown(funnel: Funnel, what: str, given: str, known: Sequence[str]) -> HTTPException:
-    there_is = f"there are: {', '.join(known)}" if known else "there are none"
-    return HTTPException(HTTPStatus.BAD_REQUEST, f"funnel {funnel.name!r} has no {what} {_cut(given)}; {there_is}")
-
-
-def _cut(given: object) -> str:
-    """What a caller sent, quoted, and short enough to be sent back."""
-    shown = repr(given)
-    return shown if len(shown) <= SHOWN_MAX else f"{shown[:SHOWN_MAX]}…"
-
-
 def _health(ok: bool, detail: str) -> Response:
     return JSONResponse(Health(ok=ok, detail=detail).model_dump(), 200 if ok else 503)
 
@@ -225,13 +187,13 @@ def _problem(status: int, detail: str, headers: Any = None) -> JSONResponse:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
     bare = error.detail == HTTPStatus(error.status_code).phrase
-    detail = f"{request.method} {_cut(request.url.path)} is not served here; /docs lists what is" if bare else error.detail
+    detail = f"{request.method} {cut(request.url.path)} is not served here; /docs lists what is" if bare else error.detail
     return _problem(error.status_code, detail, error.headers)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    wrong = [f"{' '.join(str(p) for p in e['loc'])}: {e['msg']} (given: {_cut(e['input'])})" for e in error.errors()]
+    wrong = [f"{' '.join(str(p) for p in e['loc'])}: {e['msg']} (given: {cut(e['input'])})" for e in error.errors()]
     return _problem(HTTPStatus.BAD_REQUEST, "; ".join(wrong))
 
 
@@ -275,7 +237,9 @@ class Shield:
 
 def _protect(headers: MutableHeaders, path: str) -> None:
     headers.update(HEADERS)
-    headers["Cache-Control"] = "no-cache" if path.startswith("/page/") else "no-store"
+    # no-cache: may be kept, but is asked about by its ETag before it is shown again.
+    kept = path.startswith("/page/") or (path.startswith("/api/") and "etag" in headers)
+    headers["Cache-Control"] = "no-cache" if kept else "no-store"
 
 
 def _errors(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
@@ -337,31 +301,13 @@ REPORT = FunnelReport(
     by="channel",
     values=(Breakdown(value="email", stages=STAGES, overall=OVERALL),),
 )
-STATE = AlertState(
-    rule="PayLow",
-    funnel="purchase",
-    stage="pay",
-    dimension=None,
-    value=None,
-    state="firing",
-    since=AT,
-    at=AT,
-    numerator=310,
-    denominator=1000,
-    rate=0.31,
-    threshold=0.4,
-    severity="page",
-    window="5m",
-)
-TRANSITION = Transition(
-    at=AT, rule="PayLow", funnel="purchase", stage="pay", dimension=None, value=None,
-    state="firing", numerator=310, denominator=1000, rate=0.31, threshold=0.4,
-)  # fmt: skip
 HEALTHY = Health(ok=True, detail="all is well")
 EXAMPLES: dict[str, BaseModel] = {
     "/api/v1/funnels": FunnelList(funnels=[SUMMARY]),
     "/api/v1/funnels/{name}": REPORT,
-    "/api/v1/alerts": Alerts(states=[STATE], transitions=[TRANSITION]),
+    **HISTORY,
+    **COMPARE,
+    **ALERTS,
     "/api/v1/entities/{id}": ENTITY,
     "/livez": HEALTHY,
     "/readyz": HEALTHY,

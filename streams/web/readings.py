@@ -7,10 +7,14 @@ from typing import Protocol
 from schemas.config import Config
 from schemas.duration import Duration
 from schemas.explanation import EntityExplanation
-from schemas.report import AlertState, FunnelReport, FunnelSummary, Transition
+from schemas.report import FunnelReport, FunnelSummary
+from streams.web.alerts import Alerting
+from streams.web.compare import Compares
+from streams.web.history import Remembers
+from streams.web.stream import Streams
 
 
-class Readings(Protocol):
+class Readings(Alerting, Remembers, Compares, Streams, Protocol):
     """Everything the API shows. Called on the worker's own loop, so each answer must be cheap.
 
     Raises StoreError where Redis has to be asked and does not answer; the API makes a 503 of it.
@@ -29,14 +33,6 @@ class Readings(Protocol):
 
     async def explanation(self, entity: str) -> EntityExplanation | None:
         """Where an entity stands in every source that knows it; None: none does. Raises StoreError."""
-        ...
-
-    async def alert_states(self) -> list[AlertState]:
-        """Where every rule stands, for the total and each dimension value it judges."""
-        ...
-
-    async def transitions(self, limit: int) -> list[Transition]:
-        """The last changes of state, newest first, `limit` at most."""
         ...
 
     def alive(self) -> tuple[bool, str]:

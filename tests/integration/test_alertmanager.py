@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from redis.asyncio import Redis
 from alerting.channels import build
 from alerting.delivery import Delivery
 from alerting.evaluator import Evaluator
+from alerting.leadership import Leadership
+from alerting.pipeline import Intake
 from alerting.store import RedisAlertStore
 from schemas.config import Config
 from schemas.duration import MICROS
@@ -27,6 +30,20 @@ ROUTES = """
 route: {{receiver: phone, group_by: ['...'], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}}
 receivers: [{{name: phone, webhook_configs: [{{url: '{url}', send_resolved: true}}]}}]
 """
+
+GROUPED = """
+route: {{receiver: phone, group_by: [funnel], group_wait: 1s, group_interval: 1s, repeat_interval: 1h}}
+receivers: [{{name: phone, webhook_configs: [{{url: '{url}', send_resolved: true}}]}}]
+"""
+
+
+class Clock:
+    """The real one, and what it is set wrong by."""
+
+    offset = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.offset
 
 
 @pytest.fixture
@@ -45,18 +62,18 @@ def alertmanager(alertmanager_binary: Path, phone: Receiver) -> Iterator[Alertma
 class Worker:
     """What a worker does about alerts, on one set of counts."""
 
-    def __init__(self, client: Redis, prefix: str, setup: Config, counts: Counts) -> None:
+    def __init__(self, client: Redis, prefix: str, setup: Config, counts: Counts, clock: Callable[[], float] = time.time) -> None:
         self.store = RedisAlertStore(client, prefix)
         self.outcomes: list[tuple[str, str]] = []
-        self._lease = Lease(client, prefix, 60, "worker")
+        self._leadership = Leadership(Lease(client, prefix, 60, "worker"), 60, self.store)
         self._evaluator = Evaluator(setup, self.store, "https://funnels.example")
-        senders = {name: build(name, channel) for name, channel in setup.channels.items()}
-        self._delivery = Delivery(setup, self.store, senders, lambda *outcome: self.outcomes.append(outcome))
+        senders = {name: build(name, channel, clock) for name, channel in setup.channels.items()}
+        self._delivery = Delivery(setup, self.store, senders, lambda *outcome: self.outcomes.append(outcome), clock=clock)
         self._counts = counts
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Worker]:
-        task = asyncio.create_task(self._delivery.run(lambda: True, every_seconds=0.02))
+        task = asyncio.create_task(self._delivery.run(self._leadership.leads, every_seconds=0.02))
         try:
             yield self
         finally:
@@ -64,10 +81,13 @@ class Worker:
             await task
 
     async def tick(self, seconds: int) -> list[str]:
-        fence = await self._lease.hold()
+        fence = await self._leadership.hold()
         assert fence is not None
-        at = {"web": NIGHT_US + seconds * MICROS}
-        return [t.state for t in await self._evaluator.tick(fence, {"purchase": self._counts}, at, {"web": False})]
+        at_us = NIGHT_US + seconds * MICROS
+        told = await self._evaluator.tick(
+            fence, {"purchase": self._counts}, {}, {"web": Intake(at_us, settled=True, records=seconds)}, at_us
+        )
+        return [t.state if t.value is None else f"{t.state} {t.value}" for t in told]
 
 
 def alerts_of(phone: Receiver, status: str) -> list[Any]:
@@ -125,3 +145,55 @@ async def test_a_notification_waits_for_an_alertmanager_that_is_down(
         alertmanager.start()
         await until(lambda: len(alerts_of(phone, "firing")) == 1)
         await until(lambda: ("oncall", "delivered") in worker.outcomes)
+
+
+BY_DEVICE = {"by": ["device"], "for": "0s"}
+
+
+async def test_an_alertmanager_groups_what_fires_together_and_hears_of_one_cause_once(
+    alertmanager_binary: Path, phone: Receiver, valkey: Valkey, unique_name: str
+) -> None:
+    """Two rules on the total and three devices break: two alerts arrive, and the phone rings once."""
+    with Alertmanager(alertmanager_binary, GROUPED.format(url=phone.url)) as started:
+        setup = config(BY_DEVICE, BY_DEVICE | {"name": "Second"}, channels={"oncall": {"type": "alertmanager", "url": started.url}})
+        counts = Counts().add(NIGHT_US - MICROS, 812, 100)
+        for value in ("ios", "android", "web"):
+            counts.add(NIGHT_US - MICROS, 270, 33, "device", value)
+        async with Redis.from_url(valkey.url) as client, Worker(client, unique_name, setup, counts).running() as worker:
+            assert len(await worker.tick(0)) == 8
+            await until(lambda: len(alerts_of(phone, "firing")) == 2)
+            counts.add(NIGHT_US + MICROS, 8000, 8000)
+            for value in ("ios", "android", "web"):
+                counts.add(NIGHT_US + MICROS, 2700, 2700, "device", value)
+            assert len(await worker.tick(10)) == 8
+            await until(lambda: len(alerts_of(phone, "resolved")) == 2)
+    firing, resolved = phone.requests
+    assert [a["labels"]["alertname"] for a in firing.body["alerts"]] == ["CheckoutToPayLow", "Second"]
+    assert all("android" in a["annotations"]["description"] for a in firing.body["alerts"])
+    assert resolved.body["status"] == "resolved"
+
+
+@pytest.mark.parametrize("jump", [600, -600])
+async def test_a_clock_that_is_set_loses_no_alert_and_makes_none(
+    alertmanager: Alertmanager, phone: Receiver, valkey: Valkey, unique_name: str, jump: int
+) -> None:
+    """The worker's clock jumps by ten minutes while an alert fires and the first try to tell it has failed."""
+    setup = config({"for": "0s"}, channels={"oncall": {"type": "alertmanager", "url": alertmanager.url, "resend": "1s"}})
+    counts = Counts().add(NIGHT_US - MICROS, 812, 100)
+    clock = Clock()
+    alertmanager.stop()
+    async with Redis.from_url(valkey.url) as client, Worker(client, unique_name, setup, counts, clock).running() as worker:
+        assert await worker.tick(0) == ["firing"]
+        await until(lambda: ("oncall", "retried") in worker.outcomes)
+        clock.offset = jump
+        alertmanager.start()
+        await until(lambda: len(alerts_of(phone, "firing")) == 1)
+        clock.offset = 0
+        told = worker.outcomes.count(("oncall", "delivered"))
+        await until(lambda: worker.outcomes.count(("oncall", "delivered")) >= told + 2)
+        assert await worker.tick(5) == []
+        assert len(alertmanager.alerts()) == 1
+        counts.add(NIGHT_US + 6 * MICROS, 800, 790)
+        assert await worker.tick(10) == ["resolved"]
+        await until(lambda: len(alerts_of(phone, "resolved")) == 1)
+    assert len(alerts_of(phone, "firing")) == 1

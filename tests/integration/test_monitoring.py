@@ -42,7 +42,7 @@ def config_of(topic: str, alertmanager: str, hook: str) -> str:
             "stages": [{"name": "view", "event": "product_view"}, {"name": "pay", "event": "purchase"}],
         }],
         "alerts": [{
-            "name": "PayLow", "funnel": "purchase", "stage": "pay", "window": "10s", "below": 0.4, "for": "10s",
+            "name": "PayLow", "funnel": "purchase", "stage": "pay", "basis": "users", "window": "10s", "below": 0.4, "for": "10s",
             "recover_above": 0.45, "min_entrants": 30, "severity": "page", "notify": ["oncall", "hook"],
         }],
         "channels": {"oncall": {"type": "alertmanager", "url": alertmanager, "resend": "5s"}, "hook": {"type": "webhook", "url": hook}},
@@ -83,7 +83,7 @@ async def until(holds: Callable[[], Any], seconds: float = 30.0) -> Any:
 
 def judged(worker: Worker, boundary: int) -> str | None:
     """The state of the rule, once it was judged at this boundary."""
-    (state,) = worker.get("/api/v1/alerts").json()["states"]
+    state = worker.get("/api/v1/alerts").json()["states"][0]
     at = state["at"] or ""
     return state["state"] if at == time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(boundary)) else None
 

@@ -11,8 +11,11 @@ from alerting.conditions import Verdict
 from alerting.lifecycle import AlertKey, RuleState
 from alerting.message import Notification, compose
 from schemas.config import Config
-from schemas.duration import MICROS, bucket_seconds
+from schemas.duration import MICROS, Duration
 from schemas.rule import Rule
+from streams.plan import Plan
+from streams.retention import CONVERSIONS, CONVERTED, ENTRIES, USERS
+from streams.windows import FunnelCounts, age_cell, cell
 
 WAIT_SECONDS = 10.0
 # 2026-01-02 03:04:10 UTC, a boundary of every step up to ten seconds.
@@ -22,6 +25,7 @@ RULE: dict[str, Any] = {
     "name": "CheckoutToPayLow",
     "funnel": "purchase",
     "stage": "pay",
+    "basis": "users",
     "window": "5m",
     "below": 0.40,
     "for": "20s",
@@ -63,41 +67,41 @@ def _funnel(name: str, source: str) -> dict[str, Any]:
     }
 
 
-class Counts:
-    """Users of three stages by the bucket they came in, as the engine counts them."""
+class Counts(FunnelCounts):
+    """The shop's counts: who came to checkout and who paid, in the buckets of the moment they are added at."""
 
-    def __init__(self) -> None:
-        self._cells: list[tuple[int, int, int, str | None, str | None]] = []
+    def __init__(self, *rules: dict[str, Any], lateness: str = "60s") -> None:
+        setup = config(*(rules or ({},)))
+        source = setup.sources[0].model_copy(update={"allowed_lateness": Duration(lateness)})
+        super().__init__(Plan(setup, source).funnels[0])
 
     def add(self, at_us: int, checkout: int, pay: int, dimension: str | None = None, value: str | None = None) -> Counts:
-        self._cells += [(at_us, 1, checkout, dimension, value), (at_us, 2, pay, dimension, value)]
+        """All of them reach their stages at that moment: users, and entries that convert at once."""
+        split = () if dimension is None else (dimension, value or "")
+        cells = {
+            cell(USERS, 1, *split): checkout,
+            cell(USERS, 2, *split): pay,
+            cell(ENTRIES, 1, *split): checkout,
+            cell(CONVERSIONS, 1, *split): pay,
+            cell(CONVERTED, 2, *split): pay,
+        }
+        if dimension is None:
+            cells[age_cell(2, 0)] = pay
+        for kept in self.plan.kept:
+            super().add(kept.seconds, at_us // (kept.seconds * MICROS), cells)
+        self.add_totals(cells)
         return self
-
-    def users(
-        self,
-        stage: int,
-        window_seconds: int,
-        at_us: int,
-        dimension: str | None = None,
-        value: str | None = None,
-    ) -> int:
-        width_us = bucket_seconds(window_seconds) * MICROS
-        first_us = at_us // width_us * width_us + width_us - window_seconds * MICROS
-        wanted = (stage, dimension, value)
-        return sum(n for us, s, n, d, v in self._cells if us >= first_us and (s, d, v) == wanted)
-
-    def values(self, dimension: str) -> tuple[str, ...]:
-        return tuple({v for *_, d, v in self._cells if d == dimension and v is not None})
 
 
 def notification(status: str = "firing", value: str | None = None, incident_us: int = NIGHT_US) -> Notification:
     """What is said of the example rule when 100 of 812 pay, or 380 of 800 again 16 minutes later."""
     setup = config({"by": ["device"]})
     if status == "firing":
-        verdict = Verdict("breach", 100, 812, 100 / 812, 0.1436)
+        verdict = Verdict("breach", 100, 812, 100 / 812, low=0.1055, upper=0.1436, threshold=0.40, window_seconds=300, recovery=0.45)
         state = RuleState("firing", incident_us, incident_us, verdict, incident_us - 20 * MICROS, incident_us)
     else:
-        verdict, at_us = Verdict("recovered", 380, 800, 0.475, 0.504), incident_us + 960 * MICROS
+        verdict = Verdict("recovered", 380, 800, 0.475, low=0.446, upper=0.504, threshold=0.40, window_seconds=300, recovery=0.45)
+        at_us = incident_us + 960 * MICROS
         state = RuleState("inactive", at_us, at_us, verdict, incident_us - 20 * MICROS, incident_us)
     alert = AlertKey("CheckoutToPayLow", value and "device", value)
     return compose(setup.alerts[0], setup.funnels[0], alert, state)

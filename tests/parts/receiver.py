@@ -20,6 +20,7 @@ class Request:
     path: str
     headers: dict[str, str]
     body: Any
+    raw: bytes = b""
 
 
 class Receiver:
@@ -79,4 +80,4 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     first, *lines = head.rstrip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     body = await reader.readexactly(int(headers["content-length"]))
-    return Request(first.split()[1], headers, json.loads(body))
+    return Request(first.split()[1], headers, json.loads(body), body)

@@ -169,6 +169,51 @@ def test_the_windows_of_rules_are_counted_beside_the_funnels_own() -> None:
     assert [int(w) for w in twice.windows_of(twice.funnels[0])] == [60, 300, 3600, 86_400]
 
 
+THRESHOLD = "    below: 0.40\n    for: 2m\n    recover_above: 0.45\n"
+SEQUENTIAL = "    detector: sequential\n"
+RULES = [
+    (
+        THRESHOLD,
+        "    above: 0.9\n    recover_above: 0.45\n",
+        "recover_above: a rate above a threshold recovers by falling; write recover_below",
+    ),
+    (THRESHOLD, "    above: 0.9\n    recover_below: 0.95\n", "recover_below: 0.95 is over `above` (0.9); it must be at most `above`"),
+    ("recover_above: 0.45", "recover_below: 0.35", "recover_below: a rate below a threshold recovers by rising; write recover_above"),
+    (
+        THRESHOLD,
+        "    below_target: true\n    recover_above: 0.6\n",
+        "recover_above: 0.6 is under the target (0.7); it must be at least the",
+    ),
+    (THRESHOLD, "    drop: {by: 0.2, recover_by: 0.3}\n", "drop.recover_by: 0.3 is over `by` (0.2); it must be at most `by`"),
+    (THRESHOLD, "    drop: {by: 0.2, from: yesterday, over: 7d}\n", "drop.over: `over` is of a median, not of yesterday; leave it out"),
+    (THRESHOLD, "    drop: {by: 0.2, over: 31d}\n", "drop.over: 31d is out of range; write 1d to 30d"),
+    (THRESHOLD, "    drop: {by: 0.2, over: 12h}\n", "drop.over: 12h is out of range; write 1d to 30d"),
+    (THRESHOLD, "    drop: {by: 20}\n", "drop.by: input should be less than 1 (given: 20)"),
+    (THRESHOLD, "    drop: {by: 0.2, since: 7d}\n", "drop: unknown key 'since'; there are: by, from, over, recover_by"),
+    (THRESHOLD, "    drop: {by: 0.2, recover_by: 0.1}\n    recover_above: 0.5\n", "drop.recover_by: the rule says `recover_above` too"),
+    ("    window: 5m\n", "    window: 5m\n    long_window: 5m\n", "long_window: 5m is no longer than the window (5m); write a longer one"),
+    ("    window: 5m\n", "    window: 5m\n    widen_to: 1m\n", "widen_to: 1m is no longer than the window (5m); write a longer one"),
+    ("    window: 5m\n", "    window: 5m\n    widen_to: 301s\n", "widen_to: 301s is no multiple of its bucket (10 s); write 300s"),
+    ("    window: 5m\n", "    window: 5m\n    widen_to: 31d\n", "widen_to: 31d is out of range; write 10s to 30d"),
+    (
+        "    for: 2m\n",
+        "    for: 2m\n    effect: 0.3\n",
+        "effect: `effect` is of a sequential detector; leave it out, or write detector: seq",
+    ),
+    ("    for: 2m\n", "    for: 2m\n    run_length: 30d\n", "run_length: `run_length` is of a sequential detector"),
+    ("    for: 2m\n", SEQUENTIAL + "    run_length: 30m\n", "run_length: 30m is out of range; write 1h to 3650d"),
+    ("    for: 2m\n", SEQUENTIAL + "    long_window: 1h\n", "long_window: a sequential detector has no windows to compare"),
+    ("    for: 2m\n", SEQUENTIAL + "    effect: 0.01\n", "effect: input should be greater than or equal to 0.05 (given: 0.01)"),
+    (THRESHOLD, SEQUENTIAL + "    below: 0\n", "below: 0.0 leaves nothing to add up; write a rate between 0 and 1"),
+    (
+        THRESHOLD,
+        SEQUENTIAL + "    basis: users\n    above: 0.8\n    effect: 0.4\n",
+        "effect: 0.8 and 40% more is no rate under 1; write less than 0.25",
+    ),
+    ("CheckoutToPayLow", "FunnelwatchDeadMan", "name: 'FunnelwatchDeadMan' is the name of an alert that is always there; give the rule"),
+    ("channels:\n", "pipeline: {notify: [me]}\nchannels:\n", "pipeline.notify[0]: there is no channel 'me'; there are: oncall"),
+    ("channels:\n", "pipeline: {for: soon}\nchannels:\n", "pipeline.for: 'soon' is no duration; write a whole number and s, m, h or d"),
+]
 REFUSED = [
     ("topic: clicks", "topci: clicks", "unknown key 'topci'; did you mean 'topic'?"),
     ("topic: clicks", "topic: clicks/new", "sources[0].topic: string should match pattern"),
@@ -201,6 +246,7 @@ REFUSED = [
     ("below: 0.40", "below: -0.40", "alerts[0].below: input should be greater than or equal to 0 (given: -0.4)"),
     ("target: 0.55", "target: 55", "stages[2].target: input should be less than or equal to 1 (given: 55)"),
     ("recover_above: 0.45", "recover_above: 0.35", "0.35 is under `below` (0.4); it must be at least `below`"),
+    *RULES,
     ("event: product_view}", "event: product_view, target: 0.5}", "no step into it, so no target or benchmark; put it on a later stage"),
     ("event: product_view}", "event: []}", "funnels[0].stages[0].event"),
     ("event: product_view}", 'event: ""}', "an event name cannot be empty"),
@@ -293,6 +339,82 @@ def test_a_mistake_is_refused_with_file_line_and_remedy(of: str, old: str, new: 
     assert found[0].startswith(tuple(f"shop.yaml:{changed_on + n}: " for n in range(new.count("\n") + 1)))
 
 
+@pytest.mark.parametrize(
+    ("threshold", "has"),
+    [
+        ("", "has no threshold"),
+        ("    below: 0.4\n    above: 0.9\n", "has `below` and `above`"),
+        ("    below: 0.4\n    drop: {by: 0.2}\n    below_target: true\n", "has `below` and `drop` and `below_target`"),
+        ("    below_target: false\n", "has no threshold"),
+    ],
+)
+def test_a_rule_has_exactly_one_threshold(threshold: str, has: str) -> None:
+    assert problems(with_change(THRESHOLD, threshold)) == [
+        f"shop.yaml:22: alerts[0]: a rule {has}; write exactly one of `below`, `above`, `drop`, `below_target`"
+    ]
+
+
+def test_a_rule_under_the_target_needs_one() -> None:
+    text = with_change("target: 0.70, benchmark", "benchmark").replace(THRESHOLD, "    below_target: true\n")
+    assert problems(text) == ["shop.yaml:26: alerts[0].below_target: stage 'pay' has no target; give the stage one, or write `below: RATE`"]
+    certain = with_change("target: 0.70", "target: 1.0").replace(THRESHOLD, SEQUENTIAL + "    below_target: true\n")
+    assert "nothing is less likely than at a target of 1.0" in problems(certain)[0]
+
+
+@pytest.mark.parametrize(
+    ("conversion", "drop", "refused"),
+    [
+        ("22h", "from: yesterday", False),
+        ("23h", "from: yesterday", True),  # and the lateness, until the hour of yesterday is finished
+        ("6d", "from: last_week", False),
+        ("7d", "from: last_week", True),
+        ("2d", "over: 2d", True),
+        ("1d", "over: 2d", False),
+    ],
+)
+def test_a_drop_is_measured_from_what_is_finished(conversion: str, drop: str, refused: bool) -> None:
+    text = with_change("conversion_window: 30m", f"conversion_window: {conversion}")
+    text = text.replace(THRESHOLD, f"    drop: {{by: 0.2, {drop}}}\n")
+    if refused:
+        assert "are not all finished: that takes the conversion window; look back further, or write basis: users" in problems(text)[0]
+    else:
+        parse(text)
+    parse(text.replace("    window: 5m\n", "    basis: users\n    window: 5m\n"))
+
+
+def test_a_sequential_rule_says_what_it_looks_for() -> None:
+    text = with_change("    for: 2m\n", SEQUENTIAL + "    effect: 0.5\n    run_length: 30d\n    keep_firing_for: 5m\n")
+    rule = parse(text).alerts[0]
+    assert (rule.detector, rule.effect, str(rule.run_length), str(rule.keep_firing_for)) == ("sequential", 0.5, "30d", "5m")
+    plain = parse(EXAMPLE).alerts[0]
+    assert (plain.detector, plain.basis, plain.condition, plain.rises) == ("windowed", "adjusted", "below", False)
+    assert (plain.long_window, plain.widen_to, str(plain.keep_firing_for)) == (None, None, "0s")
+
+
+@pytest.mark.parametrize(
+    ("threshold", "condition", "fixed", "recovery"),
+    [
+        ("    below: 0.4\n", "below", 0.4, 0.4),
+        ("    below: 0\n", "below", 0.0, 0.0),
+        ("    above: 0.9\n", "above", 0.9, 0.9),
+        ("    above: 0.9\n    recover_below: 0.8\n", "above", 0.9, 0.8),
+        ("    drop: {by: 0.25}\n", "drop", None, None),
+        ("    below_target: true\n", "below_target", None, None),
+        ("    below_target: true\n    recover_above: 0.8\n", "below_target", None, 0.8),
+    ],
+)
+def test_a_rule_knows_its_threshold_where_it_says_it(threshold: str, condition: str, fixed: float | None, recovery: float | None) -> None:
+    rule = parse(with_change(THRESHOLD, threshold)).alerts[0]
+    assert (rule.condition, rule.fixed, rule.recovery, rule.rises) == (condition, fixed, recovery, condition == "above")
+
+
+@pytest.mark.parametrize(("more", "kept"), [("30m", []), ("1h", []), ("2h", []), ("3d", ["3d"])])
+@pytest.mark.parametrize("key", ["widen_to", "long_window"])
+def test_what_a_rule_may_look_back_on_is_counted_where_buckets_of_that_width_are_not(key: str, more: str, kept: list[str]) -> None:
+    config = parse(with_change("    window: 5m\n", f"    window: 5m\n    {key}: {more}\n"))
+    assert [str(w) for w in config.windows_of(config.funnels[0])] == ["1m", "5m", "1h", "24h", *kept]
+
+
 @pytest.mark.parametrize(("section", "item"), [("sources", 0), ("funnels", 0), ("alerts", 0)])
 def test_a_name_given_twice_is_refused(section: str, item: int) -> None:
     document = yaml.safe_load(EXAMPLE)
@@ -357,14 +479,35 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "latin.yaml")
 
 
+USERS = with_change("    window: 5m\n", "    basis: users\n    window: 5m\n")
+
+
 def test_a_window_shorter_than_the_conversion_is_warned_of() -> None:
-    (warning,) = warnings_of(parse(EXAMPLE))
+    (warning,) = warnings_of(parse(USERS))
     assert "'CheckoutToPayLow': its window (5m) is shorter than the conversion window of 'purchase' (30m)" in warning
-    assert warnings_of(parse(with_change("    window: 5m\n", "    window: 30m\n"))) == []
+    assert warnings_of(parse(USERS.replace("    window: 5m\n", "    window: 30m\n"))) == []
+    assert warnings_of(parse(EXAMPLE)) == []  # adjusted
+
+
+def test_a_rule_that_sees_a_fall_only_once_entries_are_finished_is_warned_of() -> None:
+    (warning,) = warnings_of(parse(USERS.replace("basis: users", "basis: entries")))
+    assert warning == (
+        "alert 'CheckoutToPayLow': on basis entries it sees a fall once the entries are finished, 30m after they opened; "
+        "basis adjusted sees it as it comes"
+    )
+
+
+def test_a_median_over_too_few_weeks_is_warned_of() -> None:
+    relative = with_change("    below: 0.40\n", "    drop: {by: 0.25, over: 7d}\n")
+    assert warnings_of(parse(relative)) == [
+        "alert 'CheckoutToPayLow': within 7d there are too few weeks to tell the hours of the week apart; over: 21d or more does"
+    ]
+    assert warnings_of(parse(relative.replace("over: 7d", "over: 21d"))) == []
+    assert warnings_of(parse(relative.replace("over: 7d", "from: last_week"))) == []
 
 
 def test_a_rule_that_notifies_nobody_is_warned_of() -> None:
-    text = with_change("    notify: [oncall]\n", "").replace("    window: 5m\n", "    window: 1h\n")
+    text = with_change("    notify: [oncall]\n", "")
     assert warnings_of(parse(text)) == ["alert 'CheckoutToPayLow' notifies nobody; name a channel in `notify`"]
 
 

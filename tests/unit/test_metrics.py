@@ -43,10 +43,10 @@ def reading(cells: Cells | None = None, **changes: Any) -> SourceReading:
     return SourceReading(**given | changes, funnels={"shop": counts(cells or {})}, windows=windows)
 
 
-def alert(state: str, dimension: str | None = None, value: str | None = None) -> AlertState:
+def alert(state: str, dimension: str | None = None, value: str | None = None, data: str = "ok", flaps: int = 0) -> AlertState:
     now = datetime.now(timezone.utc)
     return AlertState(
-        rule="Low", funnel="shop", stage="pay", dimension=dimension, value=value, state=state, since=now, at=now,
+        rule="Low", funnel="shop", stage="pay", dimension=dimension, value=value, state=state, since=now, at=now, data=data, flaps=flaps,
         numerator=1, denominator=2, rate=0.5, threshold=0.6, severity="page", window="5m",
     )  # fmt: skip
 
@@ -169,11 +169,30 @@ def test_records_gone_are_told_even_when_there_are_none() -> None:
     assert the_value(families([reading(gone=7)]), "funnel_records_gone_total", source="web") == 7
 
 
-@pytest.mark.parametrize(("state", "number"), [("inactive", 0), ("pending", 1), ("firing", 2)])
-def test_the_state_of_a_rule_is_a_number(state: str, number: int) -> None:
-    found = families([], [alert(state), alert(state, "device", "ios")])
+@pytest.mark.parametrize(
+    ("state", "data", "number"),
+    [
+        ("inactive", "ok", 0),
+        ("inactive", "low_sample", 0),
+        ("pending", "ok", 1),
+        ("firing", "ok", 2),
+        ("recovering", "ok", 2),
+        ("inactive", "no_data", 3),
+        ("pending", "no_data", 3),
+        ("inactive", "stale", 4),
+        ("inactive", "error", 4),
+        ("firing", "no_data", 2),  # what fires goes on firing
+        ("recovering", "stale", 2),
+    ],
+)
+def test_the_state_of_a_rule_is_a_number(state: str, data: str, number: int) -> None:
+    found = families([], [alert(state, data=data), alert(state, "device", "ios", data)])
     assert [value for _, value in samples(found, "funnel_alert_state", rule="Low")] == [number, number]
     assert the_value(found, "funnel_alert_state", dimension="device", value="ios") == number
+
+
+def test_how_often_a_rule_began_to_fire_is_told() -> None:
+    assert the_value(families([], [alert("firing", flaps=7)]), "funnel_alert_flaps", rule="Low") == 7
 
 
 def worker_samples(worker: WorkerMetrics, name: str) -> list[tuple[Labels, float]]:

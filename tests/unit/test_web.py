@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,13 +15,25 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
+from alerting.contract import Commit
+from alerting.desk import Desk
+from alerting.lifecycle import AlertKey, RuleState
+from alerting.memory_store import MemoryAlertStore
+from alerting.outbox import OutboxEntry
 from schemas.config import Config, parse
 from schemas.duration import Duration
 from schemas.errors import StoreUnavailable
 from schemas.explanation import EntityExplanation
+from schemas.history import ComparisonReport, HistoryReport
 from schemas.report import AlertState, FunnelReport, FunnelSummary, Rate, StageReport, Transition
-from streams.web.api import PAGE, Alerts, FunnelList, Health, Problem, Shield, create_api
+from streams.archive import HistoryAsked
+from streams.periods import CompareAsked
+from streams.web.alerts import Alerts, Audit, DeadLetters, Silences
+from streams.web.api import PAGE, FunnelList, Health, Problem, Shield, create_api
 from streams.web.readings import Readings
+from streams.web.renderings import Renderings
+from streams.web.stream import Hub
+from tests.parts.alerts import notification
 
 CONFIG = parse("""
 sources: [{name: web, topic: clicks}]
@@ -46,7 +60,20 @@ TRANSITION = Transition(
     state="firing", numerator=3, denominator=10, rate=0.3, threshold=0.4,
 )  # fmt: skip
 STATE = AlertState(**TRANSITION.model_dump(exclude={"at"}), at=AT, since=AT, severity="page", window="5m")
-ENDPOINTS = ("/api/v1/funnels", "/api/v1/funnels/{name}", "/api/v1/alerts", "/api/v1/entities/{id}", "/livez", "/readyz", "/metrics")
+MODELS: dict[str, type[BaseModel]] = {
+    "/api/v1/funnels": FunnelList,
+    "/api/v1/funnels/{name}": FunnelReport,
+    "/api/v1/funnels/{name}/history": HistoryReport,
+    "/api/v1/funnels/{name}/compare": ComparisonReport,
+    "/api/v1/alerts": Alerts,
+    "/api/v1/alerts/dead-letters": DeadLetters,
+    "/api/v1/silences": Silences,
+    "/api/v1/audit": Audit,
+    "/api/v1/entities/{id}": EntityExplanation,
+    "/livez": Health,
+    "/readyz": Health,
+}
+OTHER_ENDPOINTS = ("/api/v1/alerts/ack", "/api/v1/silences/{id}", "/api/v1/stream", "/metrics")
 
 
 class FakeReadings:
@@ -57,6 +84,9 @@ class FakeReadings:
         self.asked: list[tuple[str, str, str | None]] = []
         self.health = (True, "all is well")
         self.error: Exception | None = None
+        self.store = MemoryAlertStore()
+        self.desk = Desk(CONFIG, self.store)
+        self.hub = Hub(Renderings(self.report), self.no_alerts)
 
     def summaries(self) -> list[FunnelSummary]:
         return [
@@ -99,16 +129,29 @@ class FakeReadings:
             by=by,
         )
 
+    async def no_alerts(self) -> bytes:
+        return b"{}"
+
+    async def history(self, asked: HistoryAsked) -> tuple[HistoryReport, int | None]:
+        raise NotImplementedError
+
+    async def compare(self, asked: CompareAsked) -> ComparisonReport:
+        raise NotImplementedError
+
     async def explanation(self, entity: str) -> EntityExplanation | None:
         return None
 
     async def alert_states(self) -> list[AlertState]:
         if self.error is not None:
             raise self.error
-        return [STATE]
+        return [STATE, *await self.desk.alert_states()]
 
     async def transitions(self, limit: int) -> list[Transition]:
         return [TRANSITION] * min(limit, 60)
+
+    def __getattr__(self, name: str) -> Any:
+        """Silences, acknowledgements, dead letters: those of a desk over a store in memory."""
+        return getattr(self.desk, name)
 
     def alive(self) -> tuple[bool, str]:
         return self.health
@@ -125,11 +168,11 @@ def readings() -> FakeReadings:
     return FakeReadings()
 
 
-def ask(readings: Readings, path: str, method: str = "GET") -> httpx.Response:
+def ask(readings: Readings, path: str, method: str = "GET", **what: Any) -> httpx.Response:
     async def go() -> httpx.Response:
         transport = httpx.ASGITransport(create_api(readings, "1.2.3"))
         async with httpx.AsyncClient(transport=transport, base_url="http://funnelwatch") as client:
-            return await client.request(method, path)
+            return await client.request(method, path, **what)
 
     return asyncio.run(go())
 
@@ -249,8 +292,87 @@ def test_a_store_that_is_away_is_a_503(readings: FakeReadings) -> None:
 def test_alerts_are_states_and_the_last_transitions(readings: FakeReadings) -> None:
     """50 transitions unless another number is asked for."""
     alerts = Alerts.model_validate(ask(readings, "/api/v1/alerts").json())
-    assert (alerts.states, len(alerts.transitions)) == ([STATE], 50)
+    assert (alerts.states[0], len(alerts.transitions)) == (STATE, 50)
     assert len(ask(readings, "/api/v1/alerts?limit=2").json()["transitions"]) == 2
+
+
+SILENCE = {"matchers": {"rule": "Pay*"}, "ends": "2100-01-01T00:00:00Z", "author": "kim", "reason": "moving"}
+
+
+def test_a_silence_is_added_listed_ended_and_written_down(readings: FakeReadings) -> None:
+    added = ask(readings, "/api/v1/silences", "POST", json=SILENCE)
+    assert added.status_code == 201
+    name = added.json()["id"]
+    assert [(s["id"], s["state"]) for s in ask(readings, "/api/v1/silences").json()["silences"]] == [(name, "active")]
+    states = ask(readings, "/api/v1/alerts").json()["states"]
+    assert [state["silenced_by"] for state in states] == [[], [name]]
+    over = ask(readings, f"/api/v1/silences/{name}?author=kim&reason=done", "DELETE")
+    assert (over.status_code, over.json()["state"]) == (200, "expired")
+    log = ask(readings, "/api/v1/audit").json()["entries"]
+    assert [(e["author"], e["action"], e["subject"], e["reason"]) for e in log] == [
+        ("kim", "silence_expired", name, "done"),
+        ("kim", "silence_added", name, "moving"),
+    ]
+    assert len(ask(readings, "/api/v1/audit?limit=1").json()["entries"]) == 1
+
+
+def incident(readings: FakeReadings) -> OutboxEntry:
+    """One that fires, and whose notification was given up."""
+    entry = OutboxEntry(channel="oncall", notification=notification())
+
+    async def put() -> None:
+        state = RuleState("firing", 5, 5, None, 5, 5)
+        await readings.store.commit(0, Commit({AlertKey("PayLow"): state}, entries=(entry,)))
+        await readings.store.dead_letter(entry, "HTTP 403")
+
+    asyncio.run(put())
+    return entry
+
+
+def test_an_incident_is_acknowledged(readings: FakeReadings) -> None:
+    incident(readings)
+    seen = ask(readings, "/api/v1/alerts/ack", "POST", json={"rule": "PayLow", "author": "kim", "reason": "looking"})
+    assert (seen.status_code, seen.json()["acknowledged_by"]) == (200, "kim")
+
+
+def test_a_dead_letter_is_listed_and_sent_again(readings: FakeReadings) -> None:
+    entry = incident(readings)
+    listed = ask(readings, "/api/v1/alerts/dead-letters").json()["dead_letters"]
+    assert [(one["id"], one["error"]) for one in listed] == [(entry.id, "HTTP 403")]
+    assert ask(readings, "/api/v1/alerts/dead-letters", "POST", json={"id": entry.id, "author": "kim"}).status_code == 200
+    assert ask(readings, "/api/v1/alerts/dead-letters").json()["dead_letters"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "said"),
+    [
+        ("POST", "/api/v1/silences", SILENCE | {"matchers": {}}, 400, "at least one of rule, funnel"),
+        ("POST", "/api/v1/silences", SILENCE | {"matchers": {"city": "x"}}, 400, "Extra inputs"),
+        ("POST", "/api/v1/silences", SILENCE | {"ends": "2020-01-01T00:00:00Z"}, 400, "not in the past"),
+        ("POST", "/api/v1/silences", SILENCE | {"ends": "2100-01-01T00:00:00"}, 400, "timezone"),
+        ("POST", "/api/v1/silences", SILENCE | {"reason": ""}, 400, "at least 1 character"),
+        ("DELETE", "/api/v1/silences/none?author=kim", None, 404, "no silence of that id"),
+        ("DELETE", "/api/v1/silences/none", None, 400, "author"),
+        ("POST", "/api/v1/alerts/ack", {"rule": "None", "author": "kim"}, 404, "no such alert"),
+        ("POST", "/api/v1/alerts/ack", {"rule": "PayLow"}, 400, "author"),
+        ("POST", "/api/v1/alerts/dead-letters", {"id": "none", "author": "kim"}, 404, "no dead letter of that id"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    readings: FakeReadings, method: str, path: str, body: dict[str, Any] | None, status: int, said: str
+) -> None:
+    assert said in problem(ask(readings, path, method, json=body), status)
+    assert ask(readings, "/api/v1/audit").json()["entries"] == []
+
+
+@pytest.mark.parametrize("path", ["/api/v1/silences", "/api/v1/alerts/ack", "/api/v1/alerts/dead-letters"])
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_a_form_of_another_site_changes_nothing(readings: FakeReadings, path: str, kind: str | None) -> None:
+    """A browser posts forms and plain text anywhere without asking; JSON it does not, and is not let."""
+    headers = {"Content-Type": kind} if kind else {}
+    answer = ask(readings, path, "POST", content=json.dumps(SILENCE), headers=headers)
+    assert "application/json" in problem(answer, 415)
+    assert ask(readings, "/api/v1/silences").json()["silences"] == []
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
@@ -282,7 +404,7 @@ def test_every_answer_carries_the_security_headers(readings: FakeReadings, path:
     assert "unsafe" not in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
-    assert headers["cache-control"] == ("no-cache" if path.startswith("/page/") else "no-store")
+    assert headers["cache-control"] == ("no-cache" if path.startswith("/page/") or path == "/api/v1/funnels" else "no-store")
     assert "access-control-allow-origin" not in headers
 
 
@@ -290,17 +412,16 @@ def test_the_openapi_document_lists_every_endpoint(readings: FakeReadings) -> No
     """Each with what it means, and with one example that is valid; no error of FastAPI's own shape."""
     document = ask(readings, "/openapi.json").json()
     assert document["info"]["version"] == "1.2.3"
-    assert set(document["paths"]) == set(ENDPOINTS)
-    models: dict[str, type[BaseModel]] = dict(
-        zip(ENDPOINTS, (FunnelList, FunnelReport, Alerts, EntityExplanation, Health, Health), strict=False)
-    )
+    assert set(document["paths"]) == {*MODELS, *OTHER_ENDPOINTS}
     for path, operations in document["paths"].items():
-        responses = operations["get"]["responses"]
-        assert operations["get"]["description"]
-        assert "422" not in responses
-        if path in models:
-            models[path].model_validate(responses["200"]["content"]["application/json"]["example"])
-            Problem.model_validate(responses["default"]["content"]["application/problem+json"]["example"])
+        for method, operation in operations.items():
+            responses = operation["responses"]
+            assert operation["description"]
+            assert "422" not in responses
+            if method == "get" and path in MODELS:
+                MODELS[path].model_validate(responses["200"]["content"]["application/json"]["example"])
+            if path != "/metrics":
+                Problem.model_validate(responses["default"]["content"]["application/problem+json"]["example"])
 
 
 @pytest.mark.parametrize(("path", "file"), [("/", "index.html"), ("/docs", "docs.html")])

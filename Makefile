@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup compile demo test lint bench clean
+.PHONY: setup compile demo test lint bench alerts-study clean
 
 setup: .venv/.ready
 
@@ -29,6 +29,10 @@ lint: setup
 
 bench: compile
 	$(BIN)/python -m tests.bench
+
+# False pages and times to detect of the alert rules, beside naive ones and the optimum: about ten minutes.
+alerts-study: setup
+	$(BIN)/python -m tests.alerts_study
 
 clean:
 	rm -rf .venv .parts streams/_compiled

@@ -257,9 +257,10 @@ def test_a_config_without_rules_has_the_pipelines_alert_alone() -> None:
 def test_the_command_prints_the_files_and_on_stderr_what_they_cannot_express(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["rules", "--config", str(DEPLOY / "reference.yaml")]) == 0
     out, err = capsys.readouterr()
-    first, second = yaml.safe_load_all(out)
-    assert "groups" in first
-    assert "tests" in second
+    rules, *tests = yaml.safe_load_all(out)
+    assert "groups" in rules
+    assert tests
+    assert all("tests" in file for file in tests)
     assert err.startswith("what Prometheus cannot express:\n  every rule: One alert a cause")
 
 

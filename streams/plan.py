@@ -14,7 +14,6 @@ from streams.matching import Match, Matcher, asked_paths
 from streams.retention import kept_widths, state_seconds
 from streams.values import COMBINED, GROUP, SEPARATOR, Registry, Values, dimension_text, millionths
 
-
 LAYOUT = 2  # of a block in a state; a definition whose blocks are written otherwise is another one
 
 

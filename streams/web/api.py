@@ -25,6 +25,8 @@ from streams.web.asked import check, cut, funnel_of, window_of
 from streams.web.compare import EXAMPLES as COMPARE
 from streams.web.compare import comparison
 from streams.web.conditional import conditional
+from streams.web.dictionary import EXAMPLE as DICTIONARY
+from streams.web.dictionary import meanings
 from streams.web.entities import EXAMPLE as ENTITY
 from streams.web.entities import entities
 from streams.web.history import EXAMPLES as HISTORY
@@ -97,6 +99,7 @@ def create_api(readings: Readings, version: str) -> FastAPI:
         alerts(readings), responses=_errors(HTTPStatus.NOT_FOUND, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.SERVICE_UNAVAILABLE)
     )
     api.include_router(entities(readings), responses=_errors(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE))
+    api.include_router(meanings(readings.config), responses=_errors())
     api.include_router(_probes(readings))
     api.include_router(_pages())
     api.mount("/page", StaticFiles(directory=PAGE))
@@ -308,6 +311,7 @@ EXAMPLES: dict[str, BaseModel] = {
     **HISTORY,
     **COMPARE,
     **ALERTS,
+    "/api/v1/dictionary": DICTIONARY,
     "/api/v1/entities/{id}": ENTITY,
     "/livez": HEALTHY,
     "/readyz": HEALTHY,

@@ -21,6 +21,7 @@ from alerting.lifecycle import AlertKey, RuleState
 from alerting.memory_store import MemoryAlertStore
 from alerting.outbox import OutboxEntry
 from schemas.config import Config, parse
+from schemas.dictionary import Dictionary
 from schemas.duration import Duration
 from schemas.errors import StoreUnavailable
 from schemas.explanation import EntityExplanation
@@ -69,6 +70,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "/api/v1/alerts/dead-letters": DeadLetters,
     "/api/v1/silences": Silences,
     "/api/v1/audit": Audit,
+    "/api/v1/dictionary": Dictionary,
     "/api/v1/entities/{id}": EntityExplanation,
     "/livez": Health,
     "/readyz": Health,
@@ -449,3 +451,10 @@ def test_the_page_refers_to_no_other_host(file: Path) -> None:
     assert not re.search(r"""https?:|wss?:|["'(]//|@import""", text)
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", text)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", text)
+
+
+def test_the_dictionary_is_told_in_the_language_asked_for(readings: FakeReadings) -> None:
+    english, chinese = (Dictionary.model_validate(ask(readings, f"/api/v1/dictionary?language={code}").json()) for code in ("en", "zh"))
+    assert [f.name for f in english.funnels] == [f.name for f in chinese.funnels] == [f.name for f in CONFIG.funnels]
+    assert english.terms[0].meaning != chinese.terms[0].meaning
+    assert ask(readings, "/api/v1/dictionary?language=xx").status_code == 400

@@ -1,0 +1,45 @@
+"""The dictionary of the config: what every number and alert means, made once a language."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from schemas.config import Config
+from schemas.dictionary import Dictionary, Language
+from streams.dictionary import dictionary
+
+
+def meanings(config: Config) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/dictionary", tags=["dictionary"])
+
+    @cache
+    def made(language: Language) -> Dictionary:
+        return dictionary(config, language)
+
+    @router.get("", summary="The dictionary", response_model=Dictionary)
+    async def words(language: Annotated[Language, Query(description="en or zh (简体中文)")] = "en") -> Dictionary:
+        """Every funnel, stage, rate and alert of the config in words: what it means, how it is counted, target and owner."""
+        return made(language)
+
+    return router
+
+
+EXAMPLE = dictionary(
+    Config.model_validate(
+        {
+            "sources": [{"name": "web", "topic": "clicks"}],
+            "funnels": [
+                {
+                    "name": "purchase",
+                    "source": "web",
+                    "conversion_window": "30m",
+                    "windows": ["5m"],
+                    "stages": [{"name": "view", "event": "product_view"}, {"name": "pay", "event": "purchase", "target": 0.3}],
+                }
+            ],
+        }
+    )
+)

@@ -110,7 +110,7 @@ def replay(
 
     `per_entity` keeps every reach in memory, for `Replay.per_entity`.
     """
-    plan = Plan(config, _source(config, source))
+    plan = Plan(config, source_of(config, source))
     found = Replay(config, plan, {f.funnel.name: FunnelCounts(f) for f in plan.funnels}, at_us)
     found.trace = {} if per_entity else None
     shard = ShardCount(plan)
@@ -125,14 +125,14 @@ def replay(
             pending.prepared = plan.prepare(pending.batch)
             pending.gathered = gather(pending.batch, pending.prepared, shard.states)
         while pending.unknown:
-            shard.learn(pending, {registry: _admit(values, registry, texts) for registry, texts in pending.unknown.items()})
+            shard.learn(pending, {registry: admit(values, registry, texts) for registry, texts in pending.unknown.items()})
         _take(found, shard, pending, len(chunk) - left_out)
         if progress is not None:
             progress(len(chunk))
     return found
 
 
-def _source(config: Config, name: str | None) -> Source:
+def source_of(config: Config, name: str | None) -> Source:
     names = [s.name for s in config.sources if config.funnels_of(s.name)]
     if name is None and len(names) != 1:
         raise UsageError(f"the config has {len(names)} sources with funnels; name one with --source: {', '.join(names)}")
@@ -155,7 +155,7 @@ def _cut(batch: Batch, at_us: int | None) -> int:
     return gone
 
 
-def _admit(known: dict[Registry, set[str]], registry: Registry, texts: Iterable[str]) -> dict[str, bool]:
+def admit(known: dict[Registry, set[str]], registry: Registry, texts: Iterable[str]) -> dict[str, bool]:
     admitted = known.setdefault(registry, set())
     for text in sorted(texts):
         if len(admitted) < registry.max_values:

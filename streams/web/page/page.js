@@ -42,9 +42,11 @@ function streamPath() {
   const groups = new Map();
   for (const card of heard) {
     const window = choice(card.summary, "window");
-    // Left out, the window is each funnel's first.
-    const key = query(card.summary, { window: window === card.summary.windows[0] ? "" : window }).toString();
-    groups.set(key, [...(groups.get(key) ?? []), card]);
+    // Left out, the window is each funnel's first, so that funnels share a stream also where these differ.
+    for (const way of window === card.summary.windows[0] ? ["", window] : [window]) {
+      const key = query(card.summary, { window: way }).toString();
+      groups.set(key, [...(groups.get(key) ?? []), card]);
+    }
   }
   const [key, group] = [...groups].reduce((most, one) => (one[1].length > most[1].length ? one : most), ["", []]);
   carried = new Set(group);

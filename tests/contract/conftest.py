@@ -23,6 +23,17 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest_asyncio.fixture
+async def redis(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Redis | None]:
+    """The Redis under what is tested; memory has none."""
+    if kind == "memory":
+        yield None
+        return
+    process: RedisProcess = request.getfixturevalue(kind)
+    async with Redis.from_url(process.url) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
 async def ledger(kind: str, request: pytest.FixtureRequest, unique_name: str) -> AsyncIterator[Ledger]:
     if kind == "memory":
         yield MemoryLedger(journal_length=JOURNAL_LENGTH)

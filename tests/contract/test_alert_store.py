@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -18,7 +17,6 @@ from alerting.store import RedisAlertStore
 from schemas.errors import StoreError
 from schemas.report import AuditEntry, Transition
 from schemas.silence import Matchers, Silence
-from streams.embedded import RedisProcess
 from streams.lease import leader_key
 from tests.parts.alerts import NIGHT_US, notification
 
@@ -32,22 +30,6 @@ TRANSITION = ENTRY.notification.transition
 FULL = Commit({TOTAL: PENDING, IOS: FIRING}, (), (ENTRY,), (TRANSITION,))
 NOON = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
 SILENCE = Silence(id="5f3c", matchers=Matchers(rule="L*"), starts=NOON, ends=NOON + timedelta(hours=1), author="kim", reason="東京")
-
-
-@pytest.fixture(params=["memory", "valkey", "redis_server"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-async def redis(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Redis | None]:
-    """The Redis of the store under test; memory has none."""
-    if kind == "memory":
-        yield None
-        return
-    process: RedisProcess = request.getfixturevalue(kind)
-    async with Redis.from_url(process.url) as client:
-        yield client
 
 
 @pytest.fixture

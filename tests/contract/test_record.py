@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
 from schemas.duration import MICROS
-from streams.embedded import RedisProcess
 from streams.lease import leader_key
 from streams.points import HOUR, KEPT_SECONDS, MINUTE, Point, Shape, frame, pack
 from streams.rates import Split
@@ -19,22 +17,6 @@ from tests.parts.record import BEGIN, MemoryRecord
 FENCE = 1_767_323_050_000_001
 DEFINITION = 12
 NAMES: dict[int, Split] = {1: ("device", 'i"os'), 2: ("channel", "東京 😀")}
-
-
-@pytest.fixture(params=["memory", "valkey", "redis_server"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-async def redis(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Redis | None]:
-    """The Redis of the record under test; memory has none."""
-    if kind == "memory":
-        yield None
-        return
-    process: RedisProcess = request.getfixturevalue(kind)
-    async with Redis.from_url(process.url) as client:
-        yield client
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from math import inf
 import structlog
 
 from alerting.channels import Sender
-from alerting.channels.http import DeliveryPaused
 from alerting.contract import AlertStore
 from alerting.lifecycle import AlertKey, RuleState
 from alerting.limits import Bucket
@@ -31,7 +30,7 @@ from alerting.resending import Repetition
 from schemas.channel import Limit
 from schemas.config import Config
 from schemas.duration import MICROS
-from schemas.errors import DeliveryError, DeliveryRefused, StoreError
+from schemas.errors import DeliveryError, DeliveryPaused, DeliveryRefused, StoreError
 from schemas.report import Transition
 
 SENDS_AT_ONCE = 4

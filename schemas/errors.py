@@ -11,6 +11,7 @@ FunnelwatchError
 ├── EverythingRejected      nearly every record of a source is bad
 ├── ServiceUnreachable      a running funnelwatch does not answer         retriable
 └── DeliveryError           a channel did not take a notification         retriable
+    ├── DeliveryPaused      ... and says for how long it will take nothing
     └── DeliveryRefused     ... and will not take it next time either
 """
 
@@ -118,6 +119,14 @@ class DeliveryError(FunnelwatchError):
     def __init__(self, channel: str, what: str) -> None:
         self.channel = channel
         super().__init__(f"channel {channel!r}: {what}")
+
+
+class DeliveryPaused(DeliveryError):
+    """A channel takes nothing for a while, and says for how long."""
+
+    def __init__(self, channel: str, what: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(channel, what)
 
 
 class DeliveryRefused(DeliveryError):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import httpx
 
 from alerting.channels.guard import AddressRefused, Guard
-from schemas.errors import DeliveryError, DeliveryRefused
+from schemas.errors import DeliveryError, DeliveryPaused, DeliveryRefused
 
 TIMEOUT_SECONDS = 5.0
 ANSWER_BYTES_MAX = 200
@@ -21,14 +21,6 @@ PAUSE_SECONDS_MAX = 3600.0
 
 # httpx logs every address it asks at INFO, and a webhook's address often holds its secret.
 logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
-class DeliveryPaused(DeliveryError):
-    """A channel takes nothing for a while, and says for how long."""
-
-    def __init__(self, channel: str, what: str, seconds: float) -> None:
-        self.seconds = seconds
-        super().__init__(channel, what)
 
 
 class JsonPost:

@@ -17,13 +17,13 @@ from structlog.testing import capture_logs
 
 from alerting.channels import Sender, build
 from alerting.channels.alertmanager import AlertmanagerSender
-from alerting.channels.http import DeliveryPaused, pause_seconds
+from alerting.channels.http import pause_seconds
 from alerting.channels.pagerduty import event
 from alerting.channels.webhook import WebhookSender, signature
 from alerting.message import Notification, dead_man
 from schemas.channel import AlertmanagerChannel, Channel
 from schemas.duration import MICROS
-from schemas.errors import DeliveryError, DeliveryRefused, SettingsError
+from schemas.errors import DeliveryError, DeliveryPaused, DeliveryRefused, SettingsError
 from streams.process import free_port
 from streams.producer import AckedProducer, Outgoing
 from tests.parts.alerts import NIGHT_US, config, notification

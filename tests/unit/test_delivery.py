@@ -11,7 +11,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from alerting.channels import Sender, build
-from alerting.channels.http import DeliveryPaused
 from alerting.channels.sender import Gathers
 from alerting.conditions import Verdict
 from alerting.contract import Commit
@@ -24,7 +23,7 @@ from alerting.outbox import ATTEMPTS_MAX, BACKOFF_SECONDS_MAX, OutboxEntry, back
 from alerting.reports import transition
 from schemas.channel import Limit
 from schemas.duration import MICROS
-from schemas.errors import DeliveryError, DeliveryRefused, StoreUnavailable
+from schemas.errors import DeliveryError, DeliveryPaused, DeliveryRefused, StoreUnavailable
 from schemas.report import AuditEntry
 from tests.parts.alerts import NIGHT_US, config, notification, until
 from tests.parts.receiver import Receiver

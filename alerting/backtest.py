@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from alerting.conditions import judge
 from alerting.evaluator import boundary
+from alerting.glance import Glance
 from alerting.lifecycle import AlertKey, Change, RuleState, advance
 from alerting.message import Notification
 from alerting.reports import moment
@@ -30,7 +31,7 @@ from schemas.rule import Rule
 from streams.adjusting import Adjusting
 from streams.baseline import HOUR_US
 from streams.history import Feed, History
-from streams.retention import USERS
+from streams.rates import Split
 from streams.windows import FunnelCounts
 
 NEW = RuleState()
@@ -40,6 +41,11 @@ QUIET_STEPS = 10  # between two looks of a sequential detector while nothing com
 
 Judged = Sequence[tuple[AlertKey, RuleState, Change | None]]
 Watch = Callable[["Trial", int], None]  # told of every evaluation: the rule, and T
+
+
+def split_of(alert: AlertKey) -> Split | None:
+    """What an alert is about; None: everybody."""
+    return None if alert.dimension is None else (alert.dimension, alert.value or "")
 
 
 @dataclass
@@ -54,12 +60,16 @@ class Trial:
     done_us: int = -1
     _alerts: tuple[AlertKey, ...] = ()
     _known: int = -1
+    _glances: dict[AlertKey, Glance] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.stage = self.funnel.stage_index(self.rule.stage)
-        target = self.funnel.stages[self.stage].target
-        plain = self.rule.basis == "users" and self.rule.detector == "windowed"
-        self.threshold = (target if self.rule.below_target else self.rule.fixed) if plain else None
+
+    def glance(self, alert: AlertKey) -> Glance:
+        known = self._glances.get(alert)
+        if known is None:
+            known = self._glances[alert] = Glance(self.rule, self.counts, self.stage, split_of(alert))
+        return known
 
     @property
     def step_us(self) -> int:
@@ -87,21 +97,6 @@ class Trial:
             values = (AlertKey(self.rule.name, d, value) for d in self.rule.by for value in self.counts.values(d))
             self._alerts = (AlertKey(self.rule.name), *values)
         return self._alerts
-
-    def is_plainly_well(self, alert: AlertKey, before: RuleState, at_us: int) -> bool:
-        """Whether nothing would change because the rate itself is on the good side of the threshold: its limit is then, too.
-
-        It is seen at a glance on users alone, and spares most of the work.
-        """
-        rule, threshold = self.rule, self.threshold
-        if threshold is None or before.state != "inactive" or before.data != "ok":
-            return False
-        split = None if alert.dimension is None else (alert.dimension, alert.value or "")
-        entered = self.counts.count(USERS, self.stage - 1, int(rule.window), at_us - 1, split)
-        if entered < rule.min_entrants:
-            return False
-        rate = self.counts.count(USERS, self.stage, int(rule.window), at_us - 1, split) / entered
-        return rate <= threshold if rule.rises else rate >= threshold
 
     def conclude(self, judged: Judged, at_us: int) -> tuple[Transition, ...]:
         """Take what an evaluation came to; the changes of state."""
@@ -189,18 +184,20 @@ class Backtest:
         found = []
         for alert in trial.alerts():
             before = trial.states.get(alert, NEW)
-            if not self._thorough and trial.is_plainly_well(alert, before, due_us):
-                continue
+            if not self._thorough:
+                glance = trial.glance(alert)
+                if glance.tells(before, adjusting, due_us):
+                    continue
+                before = glance.before(before)
             detector = before.verdict.detector if before.verdict else None
-            split = None if alert.dimension is None else (alert.dimension, alert.value or "")
             if rule.detector == "sequential":
-                seen = look(rule, counts, adjusting, stage, split, due_us, detector)
+                seen = look(rule, counts, adjusting, stage, split_of(alert), due_us, detector)
             else:
-                seen = self._look(trial, adjusting, stage, split, due_us)
+                seen = self._look(trial, adjusting, stage, split_of(alert), due_us)
             found.append((alert, *advance(rule, before, judge(rule, seen, detector), due_us)))
         return found
 
-    def _look(self, trial: Trial, adjusting: Adjusting | None, stage: int, split: tuple[str, str] | None, due_us: int) -> Look:
+    def _look(self, trial: Trial, adjusting: Adjusting | None, stage: int, split: Split | None, due_us: int) -> Look:
         """Made once for all rules that look at the same."""
         rule = trial.rule
         if len(self.trials) == 1:

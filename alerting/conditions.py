@@ -42,8 +42,8 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class _Terms:
-    """The threshold at this evaluation."""
+class Terms:
+    """The threshold at an evaluation."""
 
     threshold: float | None
     recovery: float | None
@@ -53,7 +53,7 @@ class _Terms:
 
 def judge(rule: Rule, look: Look, before: DetectorState | None = None) -> Verdict:
     """The verdict on what a rule looks at; `before` is the detector of the last one."""
-    terms = _terms(rule, look)
+    terms = terms_of(rule, look.target, look.baseline, look.baseline_rate)
     sample = look.window
     empty = sample.denominator < LEAST_WORTH
     rate = None if empty else sample.numerator / sample.denominator
@@ -72,7 +72,7 @@ def judge(rule: Rule, look: Look, before: DetectorState | None = None) -> Verdic
     )  # fmt: skip
 
 
-def _unknown(rule: Rule, terms: _Terms, *, empty: bool, thin: bool) -> Reason:
+def _unknown(rule: Rule, terms: Terms, *, empty: bool, thin: bool) -> Reason:
     if empty:
         return "no_data"
     if thin and rule.detector == "windowed":
@@ -80,15 +80,16 @@ def _unknown(rule: Rule, terms: _Terms, *, empty: bool, thin: bool) -> Reason:
     return "no_baseline" if terms.threshold is None else ""
 
 
-def _terms(rule: Rule, look: Look) -> _Terms:
+def terms_of(rule: Rule, target: float | None, compared: Usual | None, baseline_rate: float | None) -> Terms:
+    """From the stage's target, from what a `drop` is measured from, and from what is usual on `adjusted`."""
     if rule.drop is not None:
-        return _drop_terms(rule, look.baseline)
-    threshold = look.target if rule.below_target else rule.fixed
+        return _drop_terms(rule, compared)
+    threshold = target if rule.below_target else rule.fixed
     recovery = threshold if rule.recovery is None else rule.recovery
-    return _Terms(threshold, recovery, look.baseline_rate)
+    return Terms(threshold, recovery, baseline_rate)
 
 
-def _drop_terms(rule: Rule, usual: Usual | None) -> _Terms:
+def _drop_terms(rule: Rule, usual: Usual | None) -> Terms:
     """A baseline is itself an estimate: the limit of a difference lies √(Σ squares of the parts' distances to their own) away.
 
     G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures: a general approach",
@@ -96,11 +97,11 @@ def _drop_terms(rule: Rule, usual: Usual | None) -> _Terms:
     """
     drop = rule.drop
     if drop is None or usual is None:
-        return _Terms(None, rule.recovery, None)
+        return Terms(None, rule.recovery, None)
     kept, known = 1 - drop.by, min(1.0, usual.rate)
     recovery = usual.rate * (kept if drop.recover_by is None else 1 - drop.recover_by) if rule.recovery is None else rule.recovery
     margin = kept * (known - wilson(known, usual.entrants, rule.confidence)[0])
-    return _Terms(usual.rate * kept, recovery, usual.rate, margin)
+    return Terms(usual.rate * kept, recovery, usual.rate, margin)
 
 
 def _limits(rule: Rule, look: Look, sample: Sample, margin: float) -> tuple[float | None, float | None]:
@@ -112,7 +113,7 @@ def _limits(rule: Rule, look: Look, sample: Sample, margin: float) -> tuple[floa
     return low, rate + hypot(max(0.0, upper - rate), margin) if margin else upper
 
 
-def _windowed(rule: Rule, look: Look, rate: float | None, low: float | None, upper: float | None, terms: _Terms) -> Outcome:
+def _windowed(rule: Rule, look: Look, rate: float | None, low: float | None, upper: float | None, terms: Terms) -> Outcome:
     if _beyond(rule, low, upper, terms.threshold):
         if look.long is None or _beyond(rule, *_limits(rule, look, look.long, terms.margin), terms.threshold):
             return "breach"
@@ -133,21 +134,15 @@ def _is_back(rule: Rule, rate: float | None, recovery: float | None) -> bool:
 
 
 def _sequential(
-    rule: Rule, look: Look, rate: float | None, terms: _Terms, before: DetectorState | None, *, enough: bool
+    rule: Rule, look: Look, rate: float | None, terms: Terms, before: DetectorState | None, *, enough: bool
 ) -> tuple[Outcome, DetectorState | None]:
     """An alarm is over when the evidence is gone and the window, where it has entrants enough to tell, shows the rate back."""
     if look.steps is None or terms.threshold is None:
         return "unknown", before
     usual = look.usual
-    asked = Watch(
-        threshold=terms.threshold - terms.margin,
-        effect=rule.effect,
-        rises=rule.rises,
-        run_seconds=int(rule.run_length),
-        entrants_min=rule.min_entrants,
-        usual=None if usual is None else _surely(usual, rises=rule.rises),
-    )
-    state = watch(asked, look.basis, look.steps, before, None if usual is None else (usual.rate, usual.entrants, usual.hour))
+    rate_and_entrants = (None, 0.0) if usual is None else (usual.rate, usual.entrants)
+    asked = watched(rule, terms.threshold - terms.margin, *rate_and_entrants)
+    state = watch(asked, look.basis, look.steps, before, (*rate_and_entrants, look.usual_asked))
     if state.phase == "alarmed":
         return "breach", state
     seen = _is_back(rule, rate, terms.recovery) if enough else state.score == 0
@@ -156,7 +151,14 @@ def _sequential(
     return "recovered", state.cleared() if state.phase == "clearing" else state
 
 
-def _surely(usual: Usual, *, rises: bool) -> float:
-    """The usual rate, on the safe side of what is known of it."""
-    low, high = wilson(min(1.0, usual.rate), usual.entrants, USUAL_CONFIDENCE)
-    return high if rises else low
+def watched(rule: Rule, threshold: float, usual_rate: float | None, usual_entrants: float) -> Watch:
+    """What a sequential rule asks of its detector. The usual rate is taken on the safe side of what is known of it."""
+    low, high = (None, None) if usual_rate is None else wilson(min(1.0, usual_rate), usual_entrants, USUAL_CONFIDENCE)
+    return Watch(
+        threshold=threshold,
+        effect=rule.effect,
+        rises=rule.rises,
+        run_seconds=int(rule.run_length),
+        entrants_min=rule.min_entrants,
+        usual=high if rule.rises else low,
+    )

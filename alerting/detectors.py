@@ -89,7 +89,7 @@ class DetectorState:
     buckets: float = 0.0  # Σ of those weights
     usual_rate: float | None = None  # what the limit is made for, and what that rests on
     usual_entrants: float = 0.0
-    usual_hour: int = -1  # since the epoch; when it was learned
+    usual_asked: int = -1  # when it was last looked for, see `samples.Hours.asked`
 
     def cleared(self) -> DetectorState:
         """Without evidence, after all that was seen."""
@@ -159,9 +159,9 @@ def fold(of: Evidence, run: Run, width_seconds: int, counts: Sequence[tuple[int,
 
 
 def watch(
-    asked: Watch, basis: str, steps: Steps, before: DetectorState | None, usual: tuple[float, float, int] | None = None
+    asked: Watch, basis: str, steps: Steps, before: DetectorState | None, usual: tuple[float | None, float, int] = (None, 0.0, -1)
 ) -> DetectorState:
-    """The detector after more buckets; `usual` (rate, entrants, hour) is kept with it."""
+    """The detector after more buckets; `usual` (rate, entrants, when it was looked for) is kept with it."""
     end_us = steps.start_us + len(steps.counts) * steps.width_seconds * MICROS
     run = resume(before, basis, steps.width_seconds, end_us)
     goes_on = None if run is None else before
@@ -169,19 +169,24 @@ def watch(
         run = Run(steps.start_us) if run is None else replace(run, at_us=steps.start_us)
     settled, open_ = steps.counts[: steps.settled], steps.counts[steps.settled :]
     traffic, buckets = (goes_on.traffic, goes_on.buckets) if goes_on else (0.0, 0.0)
-    for _, entrants in settled:
-        if buckets or entrants:  # what was before anybody came is no traffic
-            traffic, buckets = traffic * FADE + entrants, buckets * FADE + 1
+    traffic, buckets = passed(traffic, buckets, settled)
     seen = traffic / buckets if buckets else sum(n for _, n in open_) / max(1, len(open_))
     of = evidence(asked.threshold, asked.effect, rises=asked.rises, poisson=basis == "adjusted")
     at = limit(of, asked.usual, seen, steps.width_seconds, asked.run_seconds)
     run = fold(of, run, steps.width_seconds, settled, CAP * at)
     now = fold(of, run, steps.width_seconds, open_, CAP * at) if open_ else run
     phase = _phase("watching" if goes_on is None else goes_on.phase, now, at, asked.entrants_min)
-    rate, entrants, hour = (None, 0.0, -1) if usual is None else usual
     return DetectorState(
-        now.score, at, phase, now.began_us, now.entrants, end_us, run, steps.width_seconds, basis, traffic, buckets, rate, entrants, hour
+        now.score, at, phase, now.began_us, now.entrants, end_us, run, steps.width_seconds, basis, traffic, buckets, *usual
     )
+
+
+def passed(traffic: float, buckets: float, settled: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """The traffic after more settled buckets: Σ entrants and Σ weights. What was before anybody came is none."""
+    for _, entrants in settled:
+        if buckets or entrants:
+            traffic, buckets = traffic * FADE + entrants, buckets * FADE + 1
+    return traffic, buckets
 
 
 def _phase(before: Phase, now: Run, at: float, entrants_min: int) -> Phase:
@@ -242,12 +247,17 @@ def limit(of: Evidence, usual: float | None, traffic: float, width_seconds: int,
 
     `usual` is None while nothing is known of it; it counts as the threshold then, and where it is beyond it.
     """
-    size = 2 ** (ceil(4 * log2(max(traffic, TRAFFIC_MIN))) / 4)  # upward, so that few limits have to be found
+    size = 2 ** (size_class(traffic) / 4)
     buckets = SAFETY * run_seconds / width_seconds
     rises = of.worse > of.threshold
     safe = of.threshold if usual is None else min(of.threshold, usual) if rises else max(of.threshold, usual)
     asked = _limit(of, _rounded(min(max(safe, RATE_MIN), RATE_MAX), up=rises), size, buckets)
     return max(asked, _limit(of, of.threshold, size, buckets / AT_THRESHOLD))
+
+
+def size_class(traffic: float) -> int:
+    """Traffic in steps of a quarter of a doubling, upward, so that few limits have to be found."""
+    return ceil(4 * log2(max(traffic, TRAFFIC_MIN)))
 
 
 def _rounded(rate: float, *, up: bool) -> float:

@@ -17,6 +17,7 @@ more; on `users`, conversions in the hour of entries in the hour.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -69,6 +70,7 @@ class Look:
     target: float | None = None
     baseline: Usual | None = None  # of a `drop`
     usual: Usual | None = None  # what healthy traffic does, for the limit of a sequential rule
+    usual_asked: int = -1  # when that was looked for
     baseline_rate: float | None = None  # on `adjusted`, that of the adjusted rate
     steps: Steps | None = None  # of a sequential rule
 
@@ -87,7 +89,7 @@ def look(
     `adjusting` is as of T; without it there is no basis `adjusted`. `before` is the detector's state after
     the last evaluation.
     """
-    spans, baseline_rate = _spans(rule, counts, adjusting, stage, split, boundary_us)
+    spans, baseline_rate = spans_of(rule, counts, adjusting, stage, split, boundary_us)
     window = spans.sample(int(rule.window))
     for seconds in spans.wider(rule):
         if window.denominator >= rule.min_entrants:
@@ -103,23 +105,25 @@ def look(
         target=counts.plan.funnel.stages[stage].target,
         baseline=None if rule.drop is None else hours.compared(rule.drop, int(rule.window), boundary_us, rule.min_entrants),
         usual=_usual(hours, boundary_us, before) if sequential else None,
+        usual_asked=hours.asked(boundary_us) if sequential else -1,
         baseline_rate=baseline_rate,
         steps=spans.steps(before) if sequential else None,
     )
 
 
 def _usual(hours: Hours, boundary_us: int, before: DetectorState | None) -> Usual | None:
-    """Learned once an hour."""
-    hour = boundary_us // HOUR_US
-    if before is not None and before.usual_hour == hour:
-        return None if before.usual_rate is None else Usual(before.usual_rate, before.usual_entrants, hour)
-    return hours.usual(boundary_us)
+    """Looked for only when there may be something new."""
+    if before is None or before.usual_asked != hours.asked(boundary_us):
+        return hours.usual(boundary_us)
+    return None if before.usual_rate is None else Usual(before.usual_rate, before.usual_entrants, boundary_us // HOUR_US)
 
 
 # Spans of full buckets
 
 
-class _Spans(Protocol):
+class Spans(Protocol):
+    """Where a rule's counts come from, on the basis that is really used."""
+
     basis: str
 
     def sample(self, seconds: int) -> Sample: ...
@@ -128,10 +132,39 @@ class _Spans(Protocol):
 
     def steps(self, before: DetectorState | None) -> Steps: ...
 
+    def width(self) -> int:
+        """Of the buckets that evidence is added up by, in seconds."""
+        ...
 
-def _spans(
+    def width_of(self, seconds: int) -> int:
+        """Of those that a window is made of."""
+        ...
+
+    def end_us(self) -> int:
+        """When the newest bucket ends that is looked at."""
+        ...
+
+    def unsettled_us(self) -> int:
+        """For so long before that late events may change a bucket."""
+        ...
+
+    def counted(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
+        """What is added up of each bucket: conversions, and entries or worth."""
+        ...
+
+    def told(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
+        """Conversions and entries of each bucket."""
+        ...
+
+    def due(self, seconds: int) -> float:
+        """The denominator of a window."""
+        ...
+
+
+def spans_of(
     rule: Rule, counts: FunnelCounts, adjusting: Adjusting | None, stage: int, split: Split | None, boundary_us: int
-) -> tuple[_Spans, float | None]:
+) -> tuple[Spans, float | None]:
+    """And the usual rate, on `adjusted`."""
     if rule.basis == "users":
         return _Users(rule, counts, stage, split, boundary_us), None
     if rule.basis == "adjusted" and adjusting is not None:
@@ -141,7 +174,7 @@ def _spans(
     return _Entries(rule, counts, stage, split, boundary_us), None
 
 
-class _Flow:
+class _Flow(ABC):
     """Conversions and entries of buckets, whatever they are asked for."""
 
     basis = "users"
@@ -171,7 +204,10 @@ class _Flow:
         return Steps(first * width_us, width, self.counted(width, first, end), max(0, settled))
 
     def width(self) -> int:
-        return bucket_seconds(self.rule.window)
+        return self.width_of(int(self.rule.window))
+
+    def width_of(self, seconds: int) -> int:
+        return bucket_seconds(seconds)
 
     def end_us(self) -> int:
         return self.boundary_us
@@ -180,6 +216,15 @@ class _Flow:
         return self.lateness_us
 
     def counted(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
+        return self.told(width, first, end)
+
+    def due(self, seconds: int) -> float:
+        return self.sample(seconds).denominator
+
+    @abstractmethod
+    def sample(self, seconds: int) -> Sample: ...
+
+    def told(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
         """Conversions and entries of each bucket."""
         hit, entrant = self.names()
         buckets = self.counts.buckets.get(width, {})
@@ -208,19 +253,16 @@ class _Entries(_Flow):
     converted = CONVERSIONS
 
     def sample(self, seconds: int) -> Sample:
-        width = self._width(seconds)
+        width = self.width_of(seconds)
         end = self.end_us() // (width * MICROS)
         count = -(-seconds // width)
         hits, entrants = (self.sum(name, width, end - count, end) for name in self.names())
         return Sample(hits, entrants, count * width)
 
-    def _width(self, seconds: int) -> int:
+    def width_of(self, seconds: int) -> int:
         """That of the finest buckets which are kept until entries so old are finished."""
         needed = self.counts.plan.mature_after_us // MICROS + seconds
         return next((width for width in self.kept if needed + width <= LONGEST_SECONDS[width]), HOUR_SECONDS)
-
-    def width(self) -> int:
-        return self._width(int(self.rule.window))
 
     def end_us(self) -> int:
         return self.boundary_us - self.counts.plan.mature_after_us
@@ -237,14 +279,19 @@ class _Adjusted(_Flow):
         self.adjusting = adjusting
 
     def sample(self, seconds: int) -> Sample:
-        width = bucket_seconds(seconds)
-        end = self.boundary_us // (width * MICROS)
-        first = end - seconds // width
+        width, first, end = self._span(seconds)
         return Sample(self.sum(self.names()[0], width, first, end), self._worth(width, first, end), seconds)
 
+    def due(self, seconds: int) -> float:
+        return self._worth(*self._span(seconds))
+
     def counted(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
-        found = super().counted(width, first, end)
-        return [(hits, self._worth(width, bucket, bucket + 1)) for bucket, (hits, _) in enumerate(found, first)]
+        return [(hits, self._worth(width, bucket, bucket + 1)) for bucket, (hits, _) in enumerate(self.told(width, first, end), first)]
+
+    def _span(self, seconds: int) -> tuple[int, int, int]:
+        width = bucket_seconds(seconds)
+        end = self.boundary_us // (width * MICROS)
+        return width, end - seconds // width, end
 
     def _worth(self, width: int, first: int, end: int) -> float:
         return self.adjusting.worth(self.stage, first * width * MICROS, end * width * MICROS, self.split)
@@ -266,6 +313,10 @@ class Hours:
         self._converted = cell(CONVERTED, stage, *of) if flowing else cell(CONVERSIONS, stage - 1, *of)
         lateness_us = plan.mature_after_us - plan.funnel.conversion_window.micros
         self._wait_us = lateness_us if flowing else plan.mature_after_us
+
+    def asked(self, boundary_us: int) -> int:
+        """A number that changes when the hour does and when one more hour is known."""
+        return boundary_us // HOUR_US + (boundary_us - self._wait_us) // HOUR_US
 
     def within(self, first: int, end: int, boundary_us: int) -> Iterator[tuple[int, int, int]]:
         """Number, conversions and entries of the hours that had entries and are known at the boundary."""

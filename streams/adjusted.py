@@ -22,14 +22,16 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from operator import itemgetter, mul
 from statistics import NormalDist
+from typing import NamedTuple
 
 from schemas.duration import MICROS
-from streams.baseline import HOUR_US, Baseline, NoBaseline, hour_of_week
+from streams.baseline import HOUR_US, Baseline, Curve, NoBaseline, hour_of_week
 from streams.retention import HOUR_SECONDS, LONGEST_SECONDS
 
 GRAIN = 32  # buckets are weighed together up to a 32nd of their age
@@ -67,9 +69,9 @@ class Entries:
         """Count more entries (or fewer: a correction) that opened in a bucket; quick for the newest ones."""
         self._columns[width].add(bucket, count)
 
-    def weigh(self, weights: Weights) -> float:
-        """Σ entries × weight."""
-        return sum(self._columns[width].weigh(edges, factors) for width, edges, factors in weights)
+    def weigh(self, weights: Weights, origin_us: int = 0) -> float:
+        """Σ entries × weight; the edges of the weights are numbered from the bucket that holds the origin."""
+        return sum([self._columns[of.width].weigh(of, origin_us // (of.width * MICROS)) for of in weights])
 
 
 class _Column:
@@ -97,11 +99,17 @@ class _Column:
             self.base += len(self.sums) - self.kept - 2
             self.sums = self.sums[-self.kept - 2 :]
 
-    def weigh(self, edges: Sequence[int], factors: Sequence[float]) -> float:
-        """Σ factor × sum before the edge, over ascending edges."""
+    def weigh(self, of: Factors, origin: int) -> float:
+        """Σ factor × sum before the edge, over ascending edges, which count from bucket `origin`."""
         if not self.sums:
             return 0.0
-        base, sums = self.base, self.sums
+        base, edges, factors = self.base - origin, of.edges, of.factors
+        beyond = edges[-1] + 1 - base - len(self.sums)
+        if 0 < beyond <= self.kept:
+            self.sums.extend(self.sums[-1:] * beyond)
+        sums = self.sums
+        if base <= edges[0] and edges[-1] < base + len(sums):
+            return math.fsum(map(mul, of.pick(sums[edges[0] - base :]), factors))
         first, end = bisect_left(edges, base), bisect_left(edges, base + len(sums))
         held = sum([sums[edge - base] * factor for edge, factor in zip(edges[first:end], factors[first:end])])
         return held + sums[0] * sum(factors[:first]) + sums[-1] * sum(factors[end:])
@@ -110,9 +118,24 @@ class _Column:
 # What they weigh in a window
 
 
-# Weights of groups of entries, as factors of the sums before their boundaries: (width in seconds, numbers
-# of the buckets that begin at the boundaries, factors). Σ factor × sum is Σ weight × entries of the group.
-Weights = tuple[tuple[int, tuple[int, ...], tuple[float, ...]], ...]
+class Factors(NamedTuple):
+    """Weights of groups of entries, as factors of the sums before their boundaries: Σ factor × sum is Σ weight × entries of the group."""
+
+    width: int  # of the buckets, in seconds
+    edges: tuple[int, ...]  # numbers of the buckets that begin at the boundaries, ascending
+    factors: tuple[float, ...]
+    pick: Callable[[Sequence[int]], Sequence[int]]  # what stands at the edges, of sums from the first edge on
+
+    @classmethod
+    def of(cls, width: int, factors: Mapping[int, float]) -> Factors:
+        """From edge -> factor."""
+        edges = sorted(factors)
+        places = [edge - edges[0] for edge in edges]
+        pick = itemgetter(*places) if len(places) > 1 else itemgetter(slice(0, 1))  # of one place it would give no sequence
+        return cls(width, tuple(edges), tuple(factors[edge] for edge in edges), pick)
+
+
+Weights = tuple[Factors, ...]
 
 
 @dataclass(frozen=True)
@@ -122,20 +145,31 @@ class Groups:
     start_us: int  # of the window
     moments_us: tuple[int, ...]  # of the boundaries, ascending; the last is T
     places: tuple[tuple[int, int], ...]  # of each boundary: width in seconds, number of the bucket that begins there
-    joins: tuple[tuple[int, int, int], ...]  # coarser width, finer width, a boundary of both in µs; coarsest first
+    joins: tuple[tuple[tuple[int, int], tuple[int, int]], ...]  # a boundary of two widths, as a place of each; coarsest first
 
     def weights(self, of_groups: Sequence[float]) -> Weights:
         """The weights of groups as factors of sums; sums of two widths are made one at a boundary of both."""
         factors: dict[int, dict[int, float]] = {width: {} for width, _ in self.places}
         for (width, edge), weight, following in zip(self.places, (0.0, *of_groups), (*of_groups, 0.0)):
             factors[width][edge] = weight - following
-        for coarse, fine, at_us in self.joins:
+        for (coarse, coarse_edge), (fine, fine_edge) in self.joins:
             moved = sum(factors[coarse].values())
-            for width, factor in ((fine, moved), (coarse, -moved)):
-                edge = at_us // (width * MICROS)
+            for width, edge, factor in ((fine, fine_edge, moved), (coarse, coarse_edge, -moved)):
                 factors[width][edge] = factors[width].get(edge, 0.0) + factor
-        ascending = {width: sorted(found) for width, found in factors.items()}
-        return tuple((width, tuple(edges), tuple(factors[width][e] for e in edges)) for width, edges in ascending.items())
+        return tuple(Factors.of(width, found) for width, found in factors.items())
+
+    def relative(self) -> Groups:
+        """The same, told from the window's start and from the buckets that hold it: equal for all windows that part entries alike."""
+
+        def place(width: int, edge: int) -> tuple[int, int]:
+            return width, edge - self.start_us // (width * MICROS)
+
+        return Groups(
+            0,
+            tuple(moment - self.start_us for moment in self.moments_us),
+            tuple(place(*known) for known in self.places),
+            tuple((place(*coarse), place(*fine)) for coarse, fine in self.joins),
+        )
 
 
 def groups(
@@ -147,7 +181,7 @@ def groups(
     as what is past of it. With `by_hour` no group is in two hours. `known_us` is until when entries are
     known, where that is after T.
     """
-    widths = _usable(since, at_us if known_us is None else known_us)
+    widths = _usable(since, at_us, at_us if known_us is None else known_us)
     moments, places = [at_us], [(widths[0], at_us // (widths[0] * MICROS) + 1)]
     for width in widths:
         floor_us = max(since[width] * width * MICROS, 0)
@@ -155,7 +189,8 @@ def groups(
             moments.append(moment)
             places.append((width, moment // (width * MICROS)))
     used = list(dict.fromkeys(width for width, _ in places))
-    joins = [(coarse, fine, _join_us(since, fine, coarse)) for fine, coarse in pairwise(used)]
+    joined = [(coarse, fine, _join_us(since, fine, coarse)) for fine, coarse in pairwise(used)]
+    joins = [((coarse, us // (coarse * MICROS)), (fine, us // (fine * MICROS))) for coarse, fine, us in joined]
     return Groups(start_us, tuple(reversed(moments)), tuple(reversed(places)), tuple(reversed(joins)))
 
 
@@ -165,11 +200,11 @@ def complete_since(widths: Iterable[int], conversion_us: int, at_us: int) -> dic
     return {width: (at_us - span_us) // (width * MICROS) for width, span_us in spans_us.items()}
 
 
-def _usable(since: Mapping[int, int], at_us: int) -> list[int]:
-    """The widths from the finest on, less those that reach no boundary of the next coarser one by then."""
+def _usable(since: Mapping[int, int], at_us: int, known_us: int) -> list[int]:
+    """The widths from the finest on, less those complete only after T, and those that reach no boundary of the next coarser one by then."""
     widths: list[int] = []
     for width in sorted(since, reverse=True):
-        if not widths or _join_us(since, width, widths[0]) <= at_us:
+        if not widths or (since[width] * width * MICROS <= at_us + 1 and _join_us(since, width, widths[0]) <= known_us):
             widths.insert(0, width)
     return widths
 
@@ -202,13 +237,21 @@ class Due:
     usual: Weights  # the same × level of the hour of opening ÷ level
 
 
+def worth_of(parted: Groups, curve: Curve) -> Weights:
+    """The weights of `Due.worth` alone; the groups may be relative."""
+    return parted.weights(_shares(parted, curve))
+
+
 def due(parted: Groups, total: Baseline) -> Due:
     """The weights of a step in a window, from the baseline of its total; they hold for every value of a dimension."""
-    at_end = total.curve.means(parted.moments_us, parted.moments_us[-1])
-    at_start = total.curve.means(parted.moments_us, parted.start_us)
-    shares = [end - start for end, start in zip(at_end, at_start)]
+    shares = _shares(parted, total.curve)
     worth = parted.weights(shares)
     return Due(worth, parted.weights(_in_rhythm(parted, total, shares)) if total.hours else worth)
+
+
+def _shares(parted: Groups, curve: Curve) -> list[float]:
+    at_end, at_start = curve.means(parted.moments_us, parted.moments_us[-1]), curve.means(parted.moments_us, parted.start_us)
+    return [end - start for end, start in zip(at_end, at_start)]
 
 
 def to_come(parted: Groups, total: Baseline) -> Weights:

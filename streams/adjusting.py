@@ -9,13 +9,12 @@ from __future__ import annotations
 from schemas import report
 from schemas.duration import MICROS
 from schemas.report import Rate
-from streams.adjusted import Adjusted, Due, Entries, Weights, adjusted, complete_since, due, groups, projected, to_come
+from streams.adjusted import LEAST_WORTH, Adjusted, Due, Entries, Groups, Weights, adjusted, complete_since, due, groups, projected, to_come
 from streams.baseline import Baseline, NoBaseline, Terms, finished_until_us, hours_of, learn, learn_value
 from streams.rates import Split
 from streams.retention import CONVERSIONS, CONVERTED, ENTRIES, HOUR_SECONDS
+from streams.spans import Spans
 from streams.windows import Cells, FunnelCounts, cell, first_bucket
-
-SPANS_HELD_US = 60 * MICROS  # for so long the weights of a span are those of the buckets that were kept when it was first asked about
 
 
 class Adjusting:
@@ -31,24 +30,25 @@ class Adjusting:
         self._kept = {kept.seconds: kept.count for kept in counts.plan.kept}
         self._entries: dict[str, Entries] = {}  # by the name of the count
         self._baselines: dict[tuple[int, Split | None], Baseline | NoBaseline] = {}
-        self._weights: dict[tuple[int, int], tuple[Due, Weights]] = {}  # by stage and window
-        self._spans: dict[tuple[int, int, int], Due] = {}  # by stage, start and end
+        self._groups: dict[int, Groups] = {}  # by window
+        self._due: dict[tuple[int, int], Due] = {}  # by stage and window
+        self._after: dict[tuple[int, int], Weights] = {}  # likewise
+        self._spans = Spans(self._kept, self._terms)
         self._at_us = 0
         self._learned_until = -1
         counts.followers.append(self._follow)
 
     def at(self, at_us: int) -> Adjusting:
         """Itself, as of T."""
-        if at_us // SPANS_HELD_US != self._at_us // SPANS_HELD_US:
-            self._spans.clear()
         if at_us != self._at_us:
             self._at_us = at_us
-            self._weights.clear()
+            for weights in (self._groups, self._due, self._after):
+                weights.clear()
         until = finished_until_us(self._terms, at_us)
         if until != self._learned_until:
             self._learned_until = until
             self._baselines.clear()
-            self._spans.clear()
+            self._spans.forget_weights()
         return self
 
     def step(self, stage: int, window_seconds: int, split: Split | None) -> tuple[Rate, report.Adjusted]:
@@ -58,15 +58,23 @@ class Adjusting:
         observed = counts.count(CONVERTED, stage, window_seconds, at_us, split)
         if isinstance(total, NoBaseline):
             return _shown(adjusted(observed, Entries(self._kept), None, total), None)
-        weights, after = self._weighed(stage, window_seconds, total)
+        weights = self._due_in(stage, window_seconds, total)
         entries = self._entries_of(stage - 1, split)
         found = adjusted(observed, entries, weights, own)
         if isinstance(own, NoBaseline) or not found.ready:
             return _shown(found, None)
         opened, converted = (counts.count(family, stage - 1, window_seconds, at_us, split) for family in (ENTRIES, CONVERSIONS))
-        final = projected(opened, converted, entries, after, own, found)
+        final = projected(opened, converted, entries, self._due_after(stage, window_seconds, total), own, found)
         share = Rate(numerator=converted, denominator=opened, rate=final.rate, low=final.low, high=final.high)
         return _shown(found, share if opened else None)
+
+    def parts(self, stage: int, window_seconds: int, split: Split | None) -> tuple[int, float] | None:
+        """Conversions observed and the worth of what was due: the rate of `step` without its limits. None where it has no rate."""
+        total, own = self.baseline(stage, None), self.baseline(stage, split)
+        if isinstance(total, NoBaseline) or isinstance(own, NoBaseline):
+            return None
+        worth = self._entries_of(stage - 1, split).weigh(self._due_in(stage, window_seconds, total).worth)
+        return (self._counts.count(CONVERTED, stage, window_seconds, self._at_us, split), worth) if worth >= LEAST_WORTH else None
 
     def worth(self, stage: int, start_us: int, end_us: int, split: Split | None) -> float:
         """The worth, in entries, of what was due to convert into a stage from `start_us` until `end_us`, boundaries of buckets.
@@ -76,13 +84,8 @@ class Adjusting:
         total = self.baseline(stage, None)
         if isinstance(total, NoBaseline):
             return 0.0
-        known = self._spans.get((stage, start_us, end_us))
-        if known is None:
-            since = complete_since(self._kept, self._terms.conversion_us, self._at_us)
-            # The bucket that begins at the end is past it: the last moment is the one before.
-            parted = groups(since, start_us, end_us - 1, self._terms.conversion_us, by_hour=self._terms.by_hour, known_us=self._at_us)
-            known = self._spans[stage, start_us, end_us] = due(parted, total)
-        return max(0.0, self._entries_of(stage - 1, split).weigh(known.worth))
+        weights = self._spans.weights(stage, total.curve, start_us, end_us, self._at_us)
+        return max(0.0, self._entries_of(stage - 1, split).weigh(weights, start_us))
 
     def baseline(self, stage: int, split: Split | None) -> Baseline | NoBaseline:
         """What is usual for the step into a stage, in total or for a value of a dimension."""
@@ -97,13 +100,26 @@ class Adjusting:
             self._baselines[stage, split] = known
         return known
 
-    def _weighed(self, stage: int, window_seconds: int, total: Baseline) -> tuple[Due, Weights]:
-        known = self._weights.get((stage, window_seconds))
+    def _due_in(self, stage: int, window_seconds: int, total: Baseline) -> Due:
+        known = self._due.get((stage, window_seconds))
+        if known is None:
+            known = self._due[stage, window_seconds] = due(self._parted(window_seconds), total)
+        return known
+
+    def _due_after(self, stage: int, window_seconds: int, total: Baseline) -> Weights:
+        known = self._after.get((stage, window_seconds))
+        if known is None:
+            known = self._after[stage, window_seconds] = to_come(self._parted(window_seconds), total)
+        return known
+
+    def _parted(self, window_seconds: int) -> Groups:
+        known = self._groups.get(window_seconds)
         if known is None:
             width, first = first_bucket(window_seconds, self._at_us)
             since = complete_since(self._kept, self._terms.conversion_us, self._at_us)
-            parted = groups(since, first * width * MICROS, self._at_us, self._terms.conversion_us, by_hour=self._terms.by_hour)
-            known = self._weights[stage, window_seconds] = due(parted, total), to_come(parted, total)
+            start_us = first * width * MICROS
+            known = groups(since, start_us, self._at_us, self._terms.conversion_us, by_hour=self._terms.by_hour)
+            self._groups[window_seconds] = known
         return known
 
     def _entries_of(self, stage: int, split: Split | None) -> Entries:

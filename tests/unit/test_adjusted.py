@@ -14,6 +14,7 @@ import streams.adjusted
 from streams.adjusted import (
     Adjusted,
     Entries,
+    Factors,
     Groups,
     adjusted,
     complete_since,
@@ -79,7 +80,7 @@ def parted(start_us: int, at_us: int, widths: tuple[int, ...] = (10, 60, 3600), 
 
 def before(entries: Entries, width: int, edge: int) -> float:
     """Entries that opened from the hour 0 to before a boundary."""
-    return entries.weigh(((width, (0, edge), (-1.0, 1.0)),))
+    return entries.weigh((Factors.of(width, {0: -1.0, edge: 1.0} if edge else {0: 0.0}),))
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(-3, 9)), max_size=60), st.randoms())
@@ -107,11 +108,11 @@ def test_what_is_no_longer_kept_is_let_go() -> None:
     entries = Entries({10: 100})
     for bucket in range(1000):
         entries.add(10, bucket, 1)
-    assert entries.weigh(((10, (950, 1000), (-1.0, 1.0)),)) == 50
+    assert entries.weigh((Factors.of(10, {950: -1.0, 1000: 1.0}),)) == 50
     assert len(entries._columns[10].sums) <= 202
     entries.add(10, 10, 5)  # older than what is kept
     entries.add(10, 50_000_000, 7)  # long after all that is held
-    assert entries.weigh(((10, (40_000_000, 50_000_001), (-1.0, 1.0)),)) == 7
+    assert entries.weigh((Factors.of(10, {40_000_000: -1.0, 50_000_001: 1.0}),)) == 7
     assert len(entries._columns[10].sums) <= 202
 
 

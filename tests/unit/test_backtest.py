@@ -34,6 +34,8 @@ RULES: list[dict[str, Any]] = [
     {"window": "2h", "below": 0.5, "for": "0s"},
     {"detector": "sequential", "by": ["device"], "for": "0s", "run_length": "10d"},
     {"detector": "sequential", "basis": "entries", "window": "2h", "for": "0s", "run_length": "10d"},
+    {"basis": "entries", "by": ["device"], "min_entrants": 60, "widen_to": "2h", "below": 0.5},
+    {"detector": "sequential", "below": None, "drop": {"by": 0.1, "from": "median", "over": "7d"}, "for": "0s", "run_length": "1d"},
 ]
 
 
@@ -43,7 +45,7 @@ async def test_the_transitions_are_those_of_the_live_evaluator_fed_boundary_by_b
     assert backtested(setup, records) == await live(setup, records)
 
 
-@pytest.mark.parametrize("rule", [{}, {"detector": "sequential", "run_length": "10d"}])
+@pytest.mark.parametrize("rule", [{}, {"detector": "sequential", "run_length": "10d"}, {"widen_to": "30m", "min_entrants": 60}])
 async def test_so_they_are_on_adjusted_rates(rule: dict[str, Any]) -> None:
     setup, records = config({"basis": "adjusted", "by": ["device"], **rule}), shop(3.5 * HOUR, 6, INCIDENT)
     told = backtested(setup, records)

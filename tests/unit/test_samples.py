@@ -275,7 +275,7 @@ def test_what_is_usual_is_learned_once_an_hour() -> None:
     state = carried(looked(counts, **SEQUENTIAL))
     for hours in range(2, 60):
         counts.add(NIGHT_US - hours * HOUR * S, 1000, 0)
-    later = NIGHT_US + 60 * S
+    later = NIGHT_US + 50 * S
     assert looked(counts, later, state, **SEQUENTIAL).usual == Usual(state.usual_rate or 0, state.usual_entrants, NOW)
     following = looked(counts, NIGHT_US + HOUR * S, state, **SEQUENTIAL).usual
     assert following is not None

@@ -1,0 +1,217 @@
+"""[pure] Whether an evaluation would change nothing, seen at a glance: what makes a backtest of months short.
+
+An alert that is inactive stays as it is while its rate is on the good side of the threshold (so its
+limit is, too), or while it still has too few entrants, or none; and one of a sequential rule while its
+evidence stays under the limit. For that the sums of its windows and its evidence are carried on from
+boundary to boundary, instead of being looked up anew.
+
+It relies on what holds of a history fed by time, and not of a running service: what is counted in a
+bucket that is past changes no more. (Users do; they are looked up.) Where a glance does not tell, a full
+evaluation goes on from `before`, as if there had been one at every boundary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import inf
+
+from alerting.conditions import Terms, terms_of, watched
+from alerting.detectors import DetectorState, Run, evidence, fold, limit, passed, size_class
+from alerting.lifecycle import DataState, RuleState
+from alerting.samples import Hours, Spans, Usual, spans_of
+from schemas.duration import MICROS
+from schemas.rule import Rule
+from streams.adjusted import LEAST_WORTH
+from streams.adjusting import Adjusting
+from streams.baseline import HOUR_US
+from streams.rates import Split
+from streams.retention import USERS
+from streams.windows import FunnelCounts, cell
+
+SEEN = 0.001  # of an entrant, in a bucket: enough to say that there was one
+
+Counted = Callable[[int, int, int], Sequence[tuple[int, float]]]  # width, first bucket and end -> conversions and entrants of each
+
+
+class Glance:
+    """Of one alert: a rule over the step into a stage, in total or for a value of a dimension."""
+
+    def __init__(self, rule: Rule, counts: FunnelCounts, stage: int, split: Split | None) -> None:
+        self.rule, self._counts, self._stage, self._split = rule, counts, stage, split
+        self._target = counts.plan.funnel.stages[stage].target
+        self._names = tuple(cell(USERS, place, *(split or ())) for place in (stage, stage - 1))
+        self._hours = Hours(counts, stage, split, flowing=rule.basis == "users")
+        self._sliding: dict[tuple[str, int], _Sliding] = {}  # by basis and seconds
+        self._compared: tuple[tuple[int, int, int], Usual | None] | None = None
+        self._evidence: _Carried | None = None
+
+    def tells(self, state: RuleState, adjusting: Adjusting | None, boundary_us: int) -> bool:
+        """Whether an evaluation at the boundary leaves the alert as it is. To be asked at one boundary after the other."""
+        if state.state != "inactive":
+            self._evidence = None
+            return False
+        spans, baseline_rate = spans_of(self.rule, self._counts, adjusting, self._stage, self._split, boundary_us)
+        terms = terms_of(self.rule, self._target, self._compared_at(boundary_us), baseline_rate)
+        if self.rule.detector == "sequential":
+            return self._is_quiet(state, spans, terms, boundary_us)
+        numerator, denominator = self._sample(spans, boundary_us)
+        data: DataState = "no_data" if denominator < LEAST_WORTH else "ok"
+        if data == "ok" and (denominator < self.rule.min_entrants or terms.threshold is None):
+            data = "low_sample"
+        if state.data != data or state.data_since_us is None:
+            return False
+        return data != "ok" or terms.threshold is None or self._is_good(numerator / denominator, terms.threshold)
+
+    def before(self, state: RuleState) -> RuleState:
+        """The state to evaluate from, where a glance did not tell."""
+        carried, self._evidence = self._evidence, None
+        if carried is None or state.verdict is None:
+            return state
+        return replace(state, verdict=replace(state.verdict, detector=carried.state()))
+
+    def _is_good(self, rate: float, threshold: float) -> bool:
+        return rate <= threshold if self.rule.rises else rate >= threshold
+
+    def _compared_at(self, boundary_us: int) -> Usual | None:
+        """What a `drop` is measured from: of hours, which change only when the hours of the window do."""
+        rule = self.rule
+        if rule.drop is None:
+            return None
+        window_us = int(rule.window) * MICROS
+        hours = ((boundary_us - window_us) // HOUR_US, -(-boundary_us // HOUR_US), self._hours.asked(boundary_us))
+        if self._compared is None or self._compared[0] != hours:
+            self._compared = hours, self._hours.compared(rule.drop, int(rule.window), boundary_us, rule.min_entrants)
+        return self._compared[1]
+
+    # Windows
+
+    def _sample(self, spans: Spans, boundary_us: int) -> tuple[int, float]:
+        """Conversions and entrants of the window, widened as an evaluation does."""
+        rule, counted = self.rule, self._users if spans.basis == "users" else self._buckets
+        numerator, denominator = counted(spans, int(rule.window), boundary_us)
+        for seconds in spans.wider(rule) if denominator < rule.min_entrants else ():
+            numerator, denominator = counted(spans, seconds, boundary_us)
+            if denominator >= rule.min_entrants:
+                break
+        return numerator, denominator
+
+    def _users(self, _: Spans, seconds: int, boundary_us: int) -> tuple[int, float]:
+        cells = self._counts.window(seconds, boundary_us - 1)
+        return cells.get(self._names[0], 0), cells.get(self._names[1], 0)
+
+    def _buckets(self, spans: Spans, seconds: int, _: int) -> tuple[int, float]:
+        """Sums of buckets; worth is no sum, as a window weighs its entries by groups of its own."""
+        sliding = self._sliding.get((spans.basis, seconds))
+        if sliding is None:
+            width = spans.width_of(seconds)
+            sliding = self._sliding[spans.basis, seconds] = _Sliding(width, -(-seconds // width))
+        numerator, entrants = sliding.until(spans.told, spans.end_us())
+        return numerator, entrants if spans.basis == "entries" else spans.due(seconds)
+
+    # Evidence
+
+    def _is_quiet(self, state: RuleState, spans: Spans, terms: Terms, boundary_us: int) -> bool:
+        detector = state.verdict.detector if state.verdict else None
+        if terms.threshold is None or detector is None or state.data_since_us is None:
+            return False
+        carried = self._evidence
+        if carried is None or carried.since is not detector:
+            if detector.phase != "watching" or detector.seen_us > spans.end_us():
+                return False
+            carried = self._evidence = _Carried(self.rule, detector, spans)
+        if not carried.fits(spans, terms, self._hours.asked(boundary_us)) or not carried.add(spans):
+            return False
+        return state.data == ("ok" if carried.has_entrants(spans, int(self.rule.window)) else self._data(spans, boundary_us))
+
+    def _data(self, spans: Spans, boundary_us: int) -> DataState:
+        return "no_data" if self._sample(spans, boundary_us)[1] < LEAST_WORTH else "ok"
+
+
+class _Sliding:
+    """The sums of a window of full buckets, moved along."""
+
+    def __init__(self, width: int, count: int) -> None:
+        self._width, self._count = width, count
+        self._end = -count
+        self._held: deque[tuple[int, float]] = deque()
+        self._hits, self._entrants = 0, 0.0
+
+    def until(self, counted: Counted, end_us: int) -> tuple[int, float]:
+        """Conversions and entrants of the buckets that end with the one before a moment."""
+        end = end_us // (self._width * MICROS)
+        if end - self._end >= self._count:
+            self._held.clear()
+            self._hits, self._entrants, self._end = 0, 0.0, end - self._count
+        for hits, entrants in counted(self._width, self._end, end) if end > self._end else ():
+            self._held.append((hits, entrants))
+            self._hits += hits
+            self._entrants += entrants
+            if len(self._held) > self._count:
+                gone = self._held.popleft()
+                self._hits -= gone[0]
+                self._entrants -= gone[1]
+        self._end = end
+        return self._hits, self._entrants
+
+
+class _Carried:
+    """The evidence of a detector that watches, carried on bucket by bucket; what it adds up is what `detectors.watch` does."""
+
+    def __init__(self, rule: Rule, since: DetectorState, spans: Spans) -> None:
+        self.since = since
+        self._rule, self._width_us = rule, since.width_seconds * MICROS
+        self._settled, self._now = since.settled, Run(since.seen_us, since.score, since.began_us, since.entrants)
+        self._traffic, self._buckets, self._limit = since.traffic, since.buckets, since.limit
+        first, end = since.settled.at_us // self._width_us, since.seen_us // self._width_us
+        self._open = deque(spans.counted(since.width_seconds, first, end))
+        self._last_us = since.seen_us if any(n >= SEEN for _, n in self._open) else 0  # the end of a bucket that had entrants
+        self._threshold: float | None = None
+        self._size: int | None = None  # of the traffic that the limit is for
+
+    def fits(self, spans: Spans, terms: Terms, asked: int) -> bool:
+        """Whether it is about these buckets, and nothing new is to be learned."""
+        since = self.since
+        if (since.basis, since.width_seconds, since.usual_asked) != (spans.basis, spans.width(), asked) or terms.threshold is None:
+            return False
+        threshold = terms.threshold - terms.margin
+        if self._threshold is None:
+            self._threshold = threshold
+            self._asked = watched(self._rule, threshold, since.usual_rate, since.usual_entrants)
+            self._of = evidence(threshold, self._rule.effect, rises=self._rule.rises, poisson=spans.basis == "adjusted")
+        return threshold == self._threshold
+
+    def add(self, spans: Spans) -> bool:
+        """Add the buckets that closed; whether there is no alarm. Under the limit there is no cap on the score either."""
+        width = self.since.width_seconds
+        first, end = self._now.at_us // self._width_us, spans.end_us() // self._width_us
+        for counts in spans.counted(width, first, end) if end > first else ():
+            self._open.append(counts)
+            self._now = fold(self._of, self._now, width, (counts,), inf)
+            if counts[1] >= SEEN:
+                self._last_us = self._now.at_us
+        settled = min(end, (spans.end_us() - spans.unsettled_us()) // self._width_us)
+        while self._settled.at_us < settled * self._width_us:
+            gone = (self._open.popleft(),)
+            self._settled = fold(self._of, self._settled, width, gone, inf)
+            self._traffic, self._buckets = passed(self._traffic, self._buckets, gone)
+        opened = self._open
+        seen = self._traffic / self._buckets if self._buckets else sum(n for _, n in opened) / max(1, len(opened))
+        size = size_class(seen)
+        if size != self._size:
+            self._size = size
+            self._limit = limit(self._of, self._asked.usual, seen, width, self._asked.run_seconds)
+        return self._now.score < self._limit
+
+    def has_entrants(self, spans: Spans, seconds: int) -> bool:
+        """Whether the window surely has: one of the buckets added to the evidence lies in it."""
+        return self._last_us >= spans.end_us() - seconds * MICROS + self._width_us
+
+    def state(self) -> DetectorState:
+        """What the detector would be, had it been asked at every boundary."""
+        now = self._now
+        return replace(
+            self.since, score=now.score, limit=self._limit, began_us=now.began_us, entrants=now.entrants, seen_us=now.at_us,
+            settled=self._settled, traffic=self._traffic, buckets=self._buckets,
+        )  # fmt: skip

@@ -65,5 +65,9 @@ export function query(summary, other = {}) {
   return new URLSearchParams(Object.entries(asked).filter(([, value]) => value));
 }
 
+// The same as the stream takes it: purchase;window=5m;basis=adjusted;by=channel
+export const viewOf = (summary) =>
+  [encodeURIComponent(summary.name), ...[...query(summary)].map(([key, value]) => `${key}=${encodeURIComponent(value)}`)].join(";");
+
 export const fits = (summary, report) =>
   report.window === choice(summary, "window") && report.basis === choice(summary, "basis") && (report.by ?? "") === choice(summary, "by");

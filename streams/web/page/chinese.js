@@ -2,6 +2,15 @@
 
 export const CHINESE = {
   language: "语言",
+  sign_in: "登录",
+  sign_in_title: "登录",
+  sign_in_about: "此服务需要令牌。请服务的运维人员用“funnelwatch token new”为您生成一个。此浏览器会保存 30 天，或直到您退出登录。",
+  sign_in_wrong: "该令牌未知或已过期。",
+  sign_in_often: "来自此地址的错误令牌过多。请等待一分钟后再试。",
+  sign_in_scope: "令牌“{name}”没有读取权限。请使用带有 read 权限的令牌登录。",
+  sign_out: "退出登录",
+  signed_in: "已登录：{name}",
+  token: "令牌",
   funnels: "漏斗",
   view_live: "实时",
   view_dictionary: "词典",

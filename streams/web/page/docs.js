@@ -71,7 +71,12 @@ function named([name, schema]) {
 }
 
 async function write() {
-  const api = await (await fetch("openapi.json")).json();
+  const answer = await fetch("openapi.json");
+  if (answer.status === 401) {
+    document.getElementById("docs").append(element("p", ["This service asks for a token: ", element("a", "sign in on the live page", { href: "." }), " first."]));
+    return;
+  }
+  const api = await answer.json();
   document.getElementById("version").textContent = `version ${api.info.version}`;
   document.getElementById("docs").append(
     element("p", api.info.description),

@@ -2,6 +2,15 @@
 
 export const ENGLISH = {
   language: "Language",
+  sign_in: "Sign in",
+  sign_in_title: "Sign in",
+  sign_in_about: "This service asks for a token. Whoever runs it makes one for you with “funnelwatch token new”. This browser keeps it for 30 days, or until you sign out.",
+  sign_in_wrong: "That token is not known here, or it has expired.",
+  sign_in_often: "Too many wrong tokens came from this address. Wait a minute, then try again.",
+  sign_in_scope: "The token “{name}” may not read here. Sign in with one that has the scope read.",
+  sign_out: "Sign out",
+  signed_in: "Signed in as {name}",
+  token: "Token",
   funnels: "Funnels",
   view_live: "Live",
   view_dictionary: "Dictionary",

@@ -1,12 +1,13 @@
 // The live page: shows the funnels, hears what changes, and asks once a second while it hears nothing.
 
-import { choice, chooseFunnel, chooseLanguage, chooseView, chosenFunnel, chosenView, query, readAddress } from "./address.js";
+import { chooseFunnel, chooseLanguage, chooseView, chosenFunnel, chosenView, readAddress, viewOf } from "./address.js";
 import { nameFunnels, sayAlertsAway, writeAlerts } from "./alerts.js";
 import { ask } from "./ask.js";
 import { readDictionary, showView } from "./dictionary.js";
 import { byId, dress, keep, mark, say, show, stamp, wear } from "./document.js";
 import { Funnel } from "./funnel.js";
 import { explain } from "./meaning.js";
+import { enter, isOutside } from "./session.js";
 import { Stream } from "./stream.js";
 import { LANGUAGES, language, tag, time, translate, word } from "./words.js";
 
@@ -35,23 +36,12 @@ function noteVisible(entries) {
   }
 }
 
-// One connection for a page, since a browser has few: it brings the funnels that are looked at in the way most of
-// them are (a stream has one window, basis and dimension); the others are asked for.
+// One connection for a page, since a browser has few: it brings every funnel that is looked at, each in its own way.
 function streamPath() {
   const heard = cards.length <= ALL_HEARD_MAX ? cards : cards.filter((card) => visible.has(card));
-  const groups = new Map();
-  for (const card of heard) {
-    const window = choice(card.summary, "window");
-    // Left out, the window is each funnel's first, so that funnels share a stream also where these differ.
-    for (const way of window === card.summary.windows[0] ? ["", window] : [window]) {
-      const key = query(card.summary, { window: way }).toString();
-      groups.set(key, [...(groups.get(key) ?? []), card]);
-    }
-  }
-  const [key, group] = [...groups].reduce((most, one) => (one[1].length > most[1].length ? one : most), ["", []]);
-  carried = new Set(group);
-  const names = group.map((card) => `funnel=${encodeURIComponent(card.summary.name)}`);
-  return group.length > 0 ? `api/v1/stream?${[...names, key].filter(Boolean).join("&")}` : stream.path;
+  carried = new Set(heard);
+  const views = heard.map((card) => `view=${encodeURIComponent(viewOf(card.summary))}`);
+  return views.length > 0 ? `api/v1/stream?${views.join("&")}` : stream.path;
 }
 
 function hearFunnels(reports) {
@@ -160,6 +150,10 @@ function writeMode() {
 // ---- once a second
 
 async function beat() {
+  if (isOutside()) {
+    stream.close();
+    return;
+  }
   stream.follow(document.hidden ? "" : streamPath());
   if (document.hidden) return;
   await refresh().catch(noteAway);
@@ -168,15 +162,20 @@ async function beat() {
 }
 
 async function run() {
+  await enter();
+  for (let beats = 0; ; beats += 1) {
+    const began = performance.now();
+    await (beats === 0 && !isOutside() ? begin() : beat());
+    await new Promise((wake) => setTimeout(wake, Math.max(100, EVERY_MS - (performance.now() - began))));
+  }
+}
+
+async function begin() {
   await refreshList().catch(noteAway);
   readDictionary().catch(noteAway);
   const first = cards.find((card) => card.summary.name === chosenFunnel());
-  for (let beats = 0; ; beats += 1) {
-    const began = performance.now();
-    await beat();
-    if (beats === 0 && first) goTo(first);
-    await new Promise((wake) => setTimeout(wake, Math.max(100, EVERY_MS - (performance.now() - began))));
-  }
+  await beat();
+  if (first) goTo(first);
 }
 
 function followViews() {

@@ -1,0 +1,308 @@
+"""Connections that cost and bring nothing come to an end, and those who ask are served beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from schemas.settings import WebSettings
+from streams.metrics import WorkerMetrics
+from streams.process import free_port
+from streams.web import connections as module
+from streams.web.accepting import Server
+from streams.web.addresses import Addresses
+from streams.web.connections import Room, connections
+from tests.parts.alerts import until
+
+GOOD = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+LARGE = 3_000_000
+ENDLESS = ("/never", "/api/v1/stream")
+
+
+def web(requests_per_second: int = 1000, connections_per_address: int = 200, proxies: str = "127.0.0.1", **_: Any) -> WebSettings:
+    return WebSettings(requests_per_second=requests_per_second, connections_per_address=connections_per_address, proxies=proxies)
+
+
+class Served:
+    """A small app behind such connections: /read reads, /large is large, /never ends, all else is "fine"."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.port = free_port()
+        self.options = connections(web(**limits), time.monotonic(), WorkerMetrics("1").let_go)
+        self.room: Room = self.options["http"].room
+        self.room.waiting_max = limits.get("waiting_max", self.room.waiting_max)
+        self.room.connections_max = limits.get("connections_max", self.room.connections_max)
+        self.writers: list[asyncio.StreamWriter] = []
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        while scope["path"] == "/read" and (await receive()).get("more_body"):
+            pass
+        headers = [(b"content-length", b"4")] if scope["path"] not in ("/large", *ENDLESS) else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if scope["path"] in ENDLESS:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        body = b"x" * LARGE if scope["path"] == "/large" else b"fine"
+        await send({"type": "http.response.body", "body": body})
+
+    async def open(self, sent: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writers.append(writer)
+        writer.write(sent)
+        return reader, writer
+
+    async def ask(self, sent: bytes = GOOD) -> str:
+        """The answer's first lines and body; "" where there is none."""
+        reader, writer = await self.open(sent)
+        try:
+            return (await asyncio.wait_for(reader.read(5000), 5)).decode()
+        except ConnectionError:
+            return ""
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def serve(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Any]]:
+    monkeypatch.setattr(module, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(module, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(module, "KEEP_ALIVE_SECONDS", 0.2)
+    running: list[tuple[Served, uvicorn.Server, asyncio.Task[None]]] = []
+
+    async def started(**limits: Any) -> Served:
+        served = Served(**limits)
+        config = uvicorn.Config(
+            served.app, port=served.port, log_config=None, interface="asgi3", lifespan="off", timeout_graceful_shutdown=1, **served.options
+        )
+        server = Server(config)
+        running.append((served, server, asyncio.create_task(server.serve())))
+        await until(lambda: server.started)
+        served.server = server  # type: ignore[attr-defined]
+        return served
+
+    yield started
+    for served, server, serving in running:
+        for writer in served.writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        server.should_exit = True
+        await serving
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await asyncio.wait_for(reader.read(100_000), 5) == b""
+    except ConnectionError:
+        return True
+
+
+async def test_who_says_nothing_is_let_go(serve: Any) -> None:
+    served = await serve()
+    reader, _ = await served.open()
+    assert await ended(reader)
+    assert served.room.let_go == {"slow": 1}
+    assert served.room.waiting == {}
+
+
+async def test_who_says_it_too_slowly_is_let_go(serve: Any) -> None:
+    """However often another byte comes."""
+    served = await serve()
+    reader, writer = await served.open(b"GET / HTTP/1.1\r\n")
+
+    async def trickle() -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"X: y\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    trickling = asyncio.create_task(trickle())
+    assert await ended(reader)
+    trickling.cancel()
+    assert served.room.let_go == {"slow": 1}
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(serve: Any) -> None:
+    served = await serve()
+    reader, _ = await served.open(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+    assert await ended(reader)
+    assert served.room.let_go == {"slow": 1}
+
+
+async def test_a_connection_serves_one_request_after_the_other_and_then_rests_a_while(serve: Any) -> None:
+    served = await serve()
+    reader, writer = await served.open()
+    for _ in range(3):
+        writer.write(GOOD)
+        assert (await asyncio.wait_for(reader.readuntil(b"fine"), 5)).startswith(b"HTTP/1.1 200")
+    writer.write(GOOD + GOOD)  # one behind the other
+    for _ in range(2):
+        await asyncio.wait_for(reader.readuntil(b"fine"), 5)
+    assert await ended(reader)
+    assert served.room.let_go == {}
+
+
+async def test_an_answer_that_takes_long_is_waited_for(serve: Any) -> None:
+    served = await serve()
+    reader, writer = await served.open(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    await asyncio.sleep(0.6)
+    assert not reader.at_eof()
+    assert served.room.let_go == {}
+    writer.close()
+
+
+async def test_who_does_not_read_the_answer_is_let_go(serve: Any) -> None:
+    served = await serve()
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.connect(("127.0.0.1", served.port))
+    deaf.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    await until(lambda: served.room.let_go == {"deaf": 1})
+    await until(lambda: not served.server.server_state.connections)
+    deaf.close()
+
+
+async def test_who_reads_slowly_but_reads_gets_all_of_it(serve: Any) -> None:
+    served = await serve()
+    reader, _ = await served.open(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    read = 0
+    while chunk := await asyncio.wait_for(reader.read(150_000), 5):
+        read += len(chunk)
+        await asyncio.sleep(0.04)
+    assert read > LARGE
+    assert served.room.let_go == {}
+
+
+async def test_of_those_who_only_wait_the_oldest_goes_first_and_who_asks_is_served(serve: Any) -> None:
+    served = await serve(waiting_max=5)
+    idle = [await served.open() for _ in range(20)]
+    assert (await served.ask()).startswith("HTTP/1.1 200")
+    assert served.room.let_go == {"crowded_out": 16}
+    assert await ended(idle[0][0])
+    assert len(served.room.waiting) <= 5
+
+
+async def test_beyond_all_connections_one_more_is_refused(serve: Any) -> None:
+    served = await serve(connections_max=3)
+    busy = [await served.open(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(3)]
+    for reader, _ in busy:
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert await served.ask() == ""
+    assert served.room.let_go == {"full": 1}
+    busy[0][1].close()
+    await until(lambda: len(served.server.server_state.connections) == 2)
+    assert (await served.ask()).startswith("HTTP/1.1 200")
+    for _, writer in busy:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS
+        (b"hello\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000, 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 20_000, 431),
+    ],
+)
+async def test_what_is_no_http_is_told_so_and_the_log_has_a_line_a_minute(serve: Any, sent: bytes, status: int) -> None:
+    served = await serve()
+    with capture_logs() as logs:
+        answers = [await served.ask(sent + b"\r\n\r\n") for _ in range(4)]
+    told = [answer for answer in answers if answer]  # one who still sends may miss it
+    assert all(answer.startswith(f"HTTP/1.1 {status} ") for answer in told)
+    assert all("application/problem+json" in answer and "nosniff" in answer for answer in told)
+    assert served.room.let_go == {"not_http": 4}
+    assert [(line["event"], line["not_http"]) for line in logs] == [("connections or requests let go, since the start", 1)]
+
+
+async def test_an_upgrade_is_answered_as_if_none_was_asked_for(serve: Any) -> None:
+    served = await serve()
+    asked = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n\r\n"
+    assert (await served.ask(asked)).startswith("HTTP/1.1 200")
+
+
+async def test_more_requests_than_are_answered_get_a_cheap_503_and_probes_their_answer(serve: Any) -> None:
+    served = await serve(requests_per_second=10)
+    answers = [await served.ask(GOOD.replace(b"/livez", b"/api")) for _ in range(60)]
+    assert [answer.split()[1] for answer in answers[:50]] == ["200"] * 50
+    refused = next(answer for answer in answers if answer.startswith("HTTP/1.1 503"))
+    assert "retry-after: 2" in refused.lower()
+    assert "application/problem+json" in refused.lower()
+    assert (await served.ask()).startswith("HTTP/1.1 200")
+
+
+async def test_without_a_file_to_open_left_it_tries_again_a_little_later(serve: Any) -> None:
+    served = await serve()
+    (door,) = served.server.servers
+    listening, refusals = door._socket, iter([OSError(24, "too many open files")] * 2)
+
+    class Exhausted:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(listening, name)
+
+        def accept(self) -> Any:
+            for refusal in refusals:
+                raise refusal
+            return listening.accept()
+
+    door._socket = Exhausted()
+    assert (await served.ask()).startswith("HTTP/1.1 200")
+
+
+async def test_one_address_has_so_many_connections_unless_it_is_a_proxy(serve: Any) -> None:
+    served = await serve(connections_per_address=4, proxies="")
+    busy = [await served.open(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(4)]
+    for reader, _ in busy:
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert await served.ask() == ""
+    assert served.room.let_go == {"too_many_of_one_address": 1}
+    for _, writer in busy:
+        writer.close()
+    await until(lambda: served.room.addresses.known == 0)
+    assert (await served.ask()).startswith("HTTP/1.1 200")
+
+
+async def test_half_of_them_may_be_streams(serve: Any) -> None:
+    served = await serve(connections_per_address=4, proxies="10.0.0.0/8")
+    listening = [await served.open(b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(2)]
+    for reader, _ in listening:
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    refused = await served.ask(b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert refused.startswith("HTTP/1.1 503")
+    assert "retry-after: 30" in refused.lower()
+    assert (await served.ask()).startswith("HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("proxies", "address", "bounded"),
+    [
+        ("127.0.0.1,::1", "127.0.0.1", False), ("127.0.0.1,::1", "::1", False), ("127.0.0.1", "127.0.0.2", True),
+        ("10.0.0.0/8", "10.1.2.3", False), ("*", "192.0.2.1", False), ("", "192.0.2.1", True), ("2001:db8::/32", "2001:db8::5", False),
+    ],
+)  # fmt: skip
+def test_a_proxy_is_known_by_address_or_network(proxies: str, address: str, bounded: bool) -> None:
+    addresses = Addresses(2, proxies)
+    assert [addresses.arrive(address) for _ in range(3)] == [True, True, not bounded]
+    for _ in range(2 if bounded else 3):
+        addresses.depart(address)
+    assert addresses.known == 0
+
+
+def test_a_process_that_may_open_few_files_keeps_some_for_its_own_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_files", lambda: 1024)
+    assert connections(WebSettings(), 0.0, str)["http"].room.connections_max == 1024 - 256
+    monkeypatch.setattr(module, "_files", lambda: 100_000)
+    assert connections(WebSettings(), 0.0, str)["http"].room.connections_max == 4000

@@ -8,35 +8,43 @@ from typing import Any
 
 import yaml
 
+from alerting.prometheus_health import JOB, RUNBOOKS, health_groups
 from alerting.prometheus_pipeline import sources_group
 from alerting.prometheus_rules import EVERY_RULE, Translation, translate
-from alerting.promtool import document, tests_of
+from alerting.promtool import Test, document, pipeline_tests, tests_of
+from alerting.promtool_health import SAMPLE_SECONDS, health_tests
 from schemas.config import Config
 
 RULES, TESTS, LONG_TESTS = "rules.yaml", "rules_test.yaml", "rules_long_test.yaml"
+PIPELINE, PIPELINE_TESTS = "pipeline.yaml", "pipeline_test.yaml"
 COLUMNS = 140
 
+WRITTEN = "Written by `funnelwatch rules`; do not edit, write it anew."
 HEADER = (
-    "Written by `funnelwatch rules`; do not edit, write it anew.",
-    "",
-    "For Prometheus 2.42 or later, which scrapes every worker at least every 30 s. `promtool check rules` and `promtool test rules`",
+    "The funnels' rules. For Prometheus 2.42 or later, which scrapes every worker at least every 30 s. `promtool check rules` and `promtool test rules`",
     "(the files beside it) say that it is right. Alerts carry the labels that the Alertmanager channel gives them, so both group",
     "alike: an alert of both with the same labels is one to Alertmanager, so notify from one of the two. A rule with an",
     "empty `notify` is judged by the worker and told by nobody but Prometheus.",
     "",
     "What Prometheus cannot express of any rule:",
 )
+PIPELINE_HEADER = (
+    "Alerts on the pipeline itself: what keeps counts from being right, current, or told. For Prometheus 2.42 or later, which scrapes",
+    "every worker at least every 30 s under the one `job`. Each has its page among the runbooks.",
+)
 
 
-def files(config: Config) -> dict[str, str]:
-    """The text of each file by its name."""
-    translations = translate(config)
-    tests = list(tests_of(config, translations))
-    written = {RULES: _rules(config, translations)}
-    for name, long in ((TESTS, False), (LONG_TESTS, True)):
-        chosen = [test for test in tests if test.long == long]
-        if chosen:
-            written[name] = f"# {HEADER[0]}\n# promtool test rules {name}\n{_dumped(document(chosen, RULES))}"
+def files(config: Config, job: str = JOB, runbooks: str = RUNBOOKS) -> dict[str, str]:
+    """The text of each file by its name; `runbooks` is the address of the folder with a page for each alert."""
+    translations = translate(config, runbooks)
+    tests = list(tests_of(translations))
+    health = [*pipeline_tests(config, runbooks), *(Test(long=False, test=test) for test in health_tests(job, runbooks))]
+    written = {RULES: _rules(translations), PIPELINE: _pipeline(config, job, runbooks)}
+    chosen = {TESTS: [test for test in tests if not test.long], LONG_TESTS: [test for test in tests if test.long], PIPELINE_TESTS: health}
+    for name, of in chosen.items():
+        if of:
+            read = document(of, PIPELINE, SAMPLE_SECONDS) if of is health else document(of, RULES)
+            written[name] = f"# {WRITTEN}\n# promtool test rules {name}\n{_dumped(read)}"
     return written
 
 
@@ -55,10 +63,16 @@ def _told(translation: Translation) -> Iterator[str]:
     yield from translation.differences
 
 
-def _rules(config: Config, translations: Sequence[Translation]) -> str:
-    parts = [_comment([*HEADER, *(f"- {limit}" for limit in EVERY_RULE)]), "groups:\n", _group(sources_group(config), ())]
+def _rules(translations: Sequence[Translation]) -> str:
+    parts = [_comment([WRITTEN, "", *HEADER, *(f"- {limit}" for limit in EVERY_RULE)])]
+    parts += ["groups:\n"] if translations else ["groups: []\n"]
     parts += [_group(dict(translation.group), list(_told(translation))) for translation in translations]
     return "".join(parts)
+
+
+def _pipeline(config: Config, job: str, runbooks: str) -> str:
+    groups = [sources_group(config, runbooks), *health_groups(job, runbooks)]
+    return "".join([_comment([WRITTEN, "", *PIPELINE_HEADER]), "groups:\n", *(_group(group, ()) for group in groups)])
 
 
 def _group(group: dict[str, Any], told: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from alerting.prometheus_health import RUNBOOKS, runbook
 from alerting.prometheus_text import SOURCE, literal
 from alerting.promql import Not, either, indented, selector
 from alerting.words import short
@@ -15,12 +16,18 @@ from streams.watermark import STALE_US
 LOOKED_AGAIN_SECONDS = 30
 
 
-def sources_group(config: Config) -> dict[str, Any]:
+def sources_group(config: Config, runbooks: str = RUNBOOKS) -> dict[str, Any]:
     """The pipeline's own alert for each source."""
-    return {"name": "funnelwatch sources", "interval": "10s", "rules": [_pipeline(config, source.name) for source in config.sources]}
+    rules = [_pipeline(config, source.name, pipeline_runbook(config, runbooks)) for source in config.sources]
+    return {"name": "funnelwatch sources", "interval": "10s", "rules": rules}
 
 
-def _pipeline(config: Config, source: str) -> dict[str, Any]:
+def pipeline_runbook(config: Config, runbooks: str) -> str:
+    """The config's own, or that of this repository."""
+    return config.pipeline.runbook or runbook(runbooks, PIPELINE)
+
+
+def _pipeline(config: Config, source: str, address: str) -> dict[str, Any]:
     alarm = config.pipeline
     nobody = f"absent({selector('funnel_records_gone_total', {'source': source})})"
     return {
@@ -31,7 +38,7 @@ def _pipeline(config: Config, source: str) -> dict[str, Any]:
         "annotations": {
             "summary": literal(pipeline_summary(source)),
             "description": literal(pipeline_description(config, source)),
-            **({"runbook_url": literal(alarm.runbook)} if alarm.runbook else {}),
+            "runbook_url": literal(address),
         },
     }
 

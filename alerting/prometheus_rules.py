@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alerting.bounds import EXACT_BELOW
+from alerting.prometheus_health import LEAK, RUNBOOKS, runbook
 from alerting.prometheus_pipeline import LOOKED_AGAIN_SECONDS, behind, still
 from alerting.prometheus_text import DENOMINATOR, NUMERATOR, RATIO, SOURCE, THRESHOLD, Text, description, literal, summary, template
 from alerting.promql import by_split, counted, either, indented, number, poisson, selector, wilson
@@ -67,7 +68,7 @@ class Translation:
     differences: Sequence[str] = ()
     obstacles: Sequence[str] = ()  # why it follows funnelwatch's own state
     windows: Sequence[str] = ()  # whose series it looks at
-    finished_after: int = 0  # seconds after which an entry can convert no more
+    runbook: str = ""
 
     @property
     def follows(self) -> bool:
@@ -80,9 +81,9 @@ class _Notes:
     obstacles: list[str] = field(default_factory=list)
 
 
-def translate(config: Config) -> tuple[Translation, ...]:
-    """Every rule of the config in PromQL."""
-    return tuple(_Translator(config, rule).translation() for rule in config.alerts)
+def translate(config: Config, runbooks: str = RUNBOOKS) -> tuple[Translation, ...]:
+    """Every rule of the config in PromQL; one without a runbook of its own has that of any leak."""
+    return tuple(_Translator(config, rule, rule.runbook or runbook(runbooks, LEAK)).translation() for rule in config.alerts)
 
 
 def labels_of(rule: Rule) -> dict[str, str]:
@@ -106,16 +107,15 @@ def recovery_of(rule: Rule, funnel: Funnel) -> float | None:
 
 
 class _Translator:
-    def __init__(self, config: Config, rule: Rule) -> None:
+    def __init__(self, config: Config, rule: Rule, address: str) -> None:
         self._rule = rule
+        self._runbook = address
         self._funnel = config.funnel(rule.funnel)
         self._windows = {int(window): str(window) for window in config.windows_of(self._funnel)}
         self._finished_after = int(self._funnel.conversion_window) + int(config.source(self._funnel.source).allowed_lateness)
         self._still_seconds = int(config.pipeline.for_) or LOOKED_AGAIN_SECONDS
         self._notes = _Notes()
         self._looked_at: set[int] = set()
-        place = self._funnel.stage_index(rule.stage)
-        self._before = self._funnel.stages[place - 1].name
 
     def translation(self) -> Translation:
         rule, notes = self._rule, self._notes
@@ -141,48 +141,27 @@ class _Translator:
         }
         return Translation(
             rule, self._funnel, group, *told, tuple(notes.differences) if not notes.obstacles else (), tuple(notes.obstacles),
-            tuple(self._windows[seconds] for seconds in sorted(self._looked_at)), self._finished_after,
+            tuple(self._windows[seconds] for seconds in sorted(self._looked_at)), self._runbook,
         )  # fmt: skip
 
     # What the exposition has
 
     def _span(self, seconds: int) -> Span | None:
         """None where a worker serves nothing about such a window."""
-        if self._rule.basis == "entries":
-            return self._finished_span(seconds)
-        window = self._windows.get(seconds)
-        if window is None:
+        served = self._finished(seconds) if self._rule.basis == "entries" else seconds
+        if served is None or served not in self._windows:
             return None
-        self._looked_at.add(seconds)
-        if self._rule.basis == "users":
-            numerator, denominator = (self._gauge("funnel_stage_users", stage, window) for stage in (self._rule.stage, self._before))
-            return Span(seconds, numerator, denominator)
-        entries = self._gauge("funnel_stage_entries", self._before, window)
-        return Span(seconds, f"{self._ratio(window)} * {entries}", entries)
-
-    def _finished_span(self, seconds: int) -> Span | None:
-        """The rate of the finished entries of a longer window; the evidence is the entries that opened in the last `seconds` of them."""
-        window = self._finished(seconds)
-        shorter = self._windows.get(seconds)
-        if window is None or shorter is None:
-            return None
-        self._looked_at.update((seconds, window))
-        entries = self._gauge("funnel_stage_entries", self._before, shorter, short(self._finished_after))
-        return Span(seconds, f"{self._ratio(self._windows[window])} * {entries}", entries)
+        self._looked_at.add(served)
+        return Span(seconds, *(self._part(name, self._windows[served]) for name in ("numerator", "denominator")))
 
     def _finished(self, seconds: int) -> int | None:
         """The shortest exposed window whose finished entries opened within `seconds` at least, and within twice that at most."""
         fitting = [w for w in self._windows if seconds <= w - self._finished_after <= 2 * seconds + bucket_seconds(w)]
         return min(fitting, default=None)
 
-    def _gauge(self, metric: str, stage: str, window: str, offset: str = "") -> str:
-        return by_split(selector(metric, {**self._dimensions(), "funnel": self._rule.funnel, "stage": stage, "window": window}, offset))
-
-    def _ratio(self, window: str) -> str:
-        basis = {"basis": self._rule.basis, **self._dimensions()}
-        return by_split(
-            selector("funnel_conversion_ratio", {**basis, "funnel": self._rule.funnel, "stage": self._rule.stage, "window": window})
-        )
+    def _part(self, name: str, window: str) -> str:
+        labels = {"basis": self._rule.basis, **self._dimensions(), "funnel": self._rule.funnel, "stage": self._rule.stage, "window": window}
+        return by_split(selector(f"funnel_conversion_{name}", labels))
 
     def _dimensions(self) -> dict[str, str | Sequence[str]]:
         return {"dimension": ["", *self._rule.by] if self._rule.by else ""}
@@ -208,9 +187,8 @@ class _Translator:
             what += " of finished entries"
             wanted += self._finished_after
             wanted = -(-wanted // bucket_seconds(wanted)) * bucket_seconds(wanted)
-        listed = [short(wanted)] if seconds in self._windows or wanted == seconds else [short(seconds), short(wanted)]
         self._notes.obstacles.append(
-            f"{what}, of which no series is served; with {' and '.join(listed)} among the `windows` of funnel {self._funnel.name} there is one"
+            f"{what}, of which no series is served; with {short(wanted)} among the `windows` of funnel {self._funnel.name} there is one"
         )
 
     # Recording rules
@@ -310,8 +288,7 @@ class _Translator:
             alert["keep_firing_for"] = short(int(rule.keep_firing_for))
         alert["labels"] = {name: literal(value) for name, value in labels_of(rule).items()}
         alert["annotations"] = {"summary": template(rule.name, said), "description": template(rule.name, described)}
-        if rule.runbook:
-            alert["annotations"]["runbook_url"] = literal(rule.runbook)
+        alert["annotations"]["runbook_url"] = literal(self._runbook)
         return alert
 
     def _fires(self, *, longer: bool) -> str:
@@ -342,15 +319,14 @@ class _Translator:
     def _tell_differences(self) -> None:
         rule, say = self._rule, self._notes.differences.append
         if rule.basis == "adjusted":
-            say(
-                "basis: adjusted is judged by the rate that is served; how sure it is goes by the entries that opened in the window, which "
-                "are as many as were due while traffic is steady; and without a baseline nothing is judged, where funnelwatch takes finished entries"
-            )
+            say("basis: adjusted without a baseline is not judged, where funnelwatch takes finished entries")
         finished = self._finished(int(rule.window)) if rule.basis == "entries" else None
         if finished is not None:
             say(
-                f"basis: entries is judged by the finished entries of the window {self._windows[finished]}, which opened in at least the "
-                f"last {rule.window} of them, and no more of them count as evidence than opened in that"
+                f"basis: entries is judged by the finished entries of the window {self._windows[finished]}, which opened in "
+                f"{short(finished - self._finished_after)} and not in {rule.window}"
+                if finished - self._finished_after != int(rule.window)
+                else f"basis: entries is judged by the finished entries of the window {self._windows[finished]}"
             )
         if rule.drop is not None:
             ago = {"yesterday": 24 * HOUR, "last_week": HOURS_OF_WEEK * HOUR}.get(rule.drop.from_, int(rule.drop.over))

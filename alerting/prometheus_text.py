@@ -14,7 +14,7 @@ from schemas.rule import Rule
 SOURCE = "funnelwatch"  # a label of every alert, as the Alertmanager channel sets it
 RATIO, NUMERATOR, DENOMINATOR = "funnelwatch:rule_ratio", "funnelwatch:rule_numerator", "funnelwatch:rule_denominator"
 THRESHOLD = "funnelwatch:rule_threshold_ratio"
-WHAT = {"users": "users", "entries": "finished entries", "adjusted": "entries that were due (as many as opened)"}
+WHAT = {"users": "users", "entries": "finished entries", "adjusted": "entries that were due"}
 FORMS = {"percent": "{{ . | first | value | humanizePercentage }}", "count": '{{ . | first | value | printf "%.0f" }}'}
 
 Split = tuple[str, str]

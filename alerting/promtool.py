@@ -8,12 +8,12 @@ quiet at a healthy rate, with too few entrants, and while the source is behind.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, floor
 from typing import Any
 
 from alerting.bounds import bounds
-from alerting.prometheus_pipeline import pipeline_description, pipeline_summary
+from alerting.prometheus_pipeline import pipeline_description, pipeline_runbook, pipeline_summary
 from alerting.prometheus_rules import Translation, labels_of, limit_of, recovery_of
 from alerting.prometheus_text import DENOMINATOR, NUMERATOR, RATIO, SOURCE, THRESHOLD, Split, Text, rendered
 from alerting.promql import selector
@@ -25,12 +25,13 @@ from schemas.rule import Drop, Rule
 
 HOUR, DAY = 3600, 86_400
 STEP_SECONDS = 10
-LONG_STEP_SECONDS, LONG_SAMPLE_SECONDS = 1800, 60  # more than Prometheus looks back: what fires is not held from step to step
+LONG_STEP_SECONDS = 1800  # more than Prometheus looks back: what fires is not held from step to step
 LONG_FROM_SECONDS = 2 * HOUR
 ENTRANTS, TENFOLD_MAX = 1000, 7
 USUAL = 0.5  # of a `drop`
 HISTORY = {"yesterday": DAY + HOUR, "last_week": 7 * DAY + HOUR}
 WEEKS = SAME_HOURS_MIN * 7 * DAY + HOUR
+QUIET = "stays quiet without data, with too few entrants, at a healthy rate, and while the source is behind"
 
 Counts = tuple[int, int] | None  # numerator and denominator; None: nothing is served
 Segment = tuple[int, Counts]  # for so many seconds
@@ -44,33 +45,55 @@ class Test:
     test: Mapping[str, Any]
 
 
-def tests_of(config: Config, translations: Sequence[Translation]) -> Iterator[Test]:
-    """All cases of all rules."""
+def pipeline_tests(config: Config, runbooks: str) -> Iterator[Test]:
+    """All cases of the alert that every source has."""
     for source in config.sources:
-        yield from _pipeline_tests(config, source.name)
+        yield from _pipeline_tests(config, source.name, pipeline_runbook(config, runbooks))
+
+
+def tests_of(translations: Sequence[Translation]) -> Iterator[Test]:
+    """All cases of all rules."""
     for translation in translations:
         yield from _followed_tests(translation) if translation.follows else _Judged(translation).tests()
 
 
-def document(tests: Sequence[Test], rules_file: str) -> dict[str, Any]:
-    """The file as promtool reads it."""
-    step = LONG_STEP_SECONDS if any(test.long for test in tests) else STEP_SECONDS
+def document(tests: Sequence[Test], rules_file: str, step: int = STEP_SECONDS) -> dict[str, Any]:
+    """The file as promtool reads it; rules are evaluated every `step` seconds, those that take long in longer ones."""
+    step = LONG_STEP_SECONDS if any(test.long for test in tests) else step
     return {"rule_files": [rules_file], "evaluation_interval": f"{step}s", "tests": [dict(test.test) for test in tests]}
 
 
 @dataclass(frozen=True)
 class _Clock:
-    """Steps at which rules are evaluated, and samples come."""
+    """Steps at which samples come and rules are evaluated."""
 
     step: int
-    sample: int
 
     def up(self, seconds: int) -> int:
         return -(-seconds // self.step) * self.step
 
     def values(self, spans: Sequence[tuple[int, float | None]]) -> str:
         """A series in promtool's notation."""
-        return " ".join(_constant(seconds // self.sample, value) for seconds, value in spans if seconds)
+        return " ".join(_constant(seconds // self.step, value) for seconds, value in spans if seconds)
+
+
+@dataclass
+class _Course:
+    """What is served from step to step, and what is told when."""
+
+    segments: list[Segment] = field(default_factory=list)
+    expected: list[tuple[int, Mapping[str, Any] | None]] = field(default_factory=list)
+    behind_seconds: int = 0  # in the end, while there is lag
+
+    @property
+    def seconds(self) -> int:
+        return sum(seconds for seconds, _ in self.segments)
+
+    def go_on(self, rest: _Course) -> None:
+        """Append what comes after it."""
+        self.expected += [(self.seconds + at, told) for at, told in rest.expected]
+        self.segments += rest.segments
+        self.behind_seconds = rest.behind_seconds
 
 
 def _constant(count: int, value: float | None) -> str:
@@ -93,7 +116,7 @@ def _said(translation: Translation, numbers: Mapping[str, float], split: Split |
     annotations = {name: rendered(text, numbers, split) for name, text in texts.items()}
     return {
         "exp_labels": _named(rule, split),
-        "exp_annotations": annotations | ({"runbook_url": rule.runbook} if rule.runbook else {}),
+        "exp_annotations": annotations | {"runbook_url": translation.runbook},
     }
 
 
@@ -118,21 +141,25 @@ class _Judged:
         rule, funnel = translation.rule, translation.funnel
         self._rule, self._funnel = rule, funnel
         self._place = funnel.stage_index(rule.stage)
-        if rule.basis == "entries":
-            self._warm = translation.finished_after
-        else:
-            self._warm = 0 if rule.drop is None else _history(rule.drop)
+        self._warm = 0 if rule.drop is None else _history(rule.drop)
         self._long = self._warm + int(rule.for_) + int(rule.keep_firing_for) > LONG_FROM_SECONDS
-        self._clock = _Clock(LONG_STEP_SECONDS, LONG_SAMPLE_SECONDS) if self._long else _Clock(STEP_SECONDS, STEP_SECONDS)
+        self._clock = _Clock(LONG_STEP_SECONDS if self._long else STEP_SECONDS)
         self._warm = self._clock.up(self._warm)
 
     def tests(self) -> Iterator[Test]:
         bad, good, split = self._bad(), self._good(), _split_of(self._rule, self._funnel)
-        for of in (None, split) if split and not self._long else (split,):
+        if self._long and bad is not None:  # one past for both, as that is what takes long
+            course = self._fires(bad, good, split)
+            course.go_on(self._quiet(bad, good))
+            yield self._test(f"fires, resolves, {QUIET}", course, split)
+            return
+        for of in (None, split) if split and bad is not None else (None,):
             if bad is not None:
                 whom = f" for {of[0]} {of[1]} alone" if of else ""
-                yield self._fires(f"fires{whom}, {'' if self._long else 'outlives missing data, '}resolves", bad, good, of)
-        yield self._quiet(bad, good)
+                yield self._test(f"fires{whom}, outlives missing data, resolves", self._fires(bad, good, of), of)
+        course = self._start(good) if self._rule.drop else _Course()
+        course.go_on(self._quiet(bad, good))
+        yield self._test(QUIET, course, None)
 
     # What is served
 
@@ -170,100 +197,79 @@ class _Judged:
 
     def _series(self, segments: Sequence[Segment], split: Split | None) -> Iterator[dict[str, str]]:
         """What a worker serves of these counts, in every window."""
-        rule, stages = self._rule, self._funnel.stages
-        before = stages[self._place - 1].name
+        rule, before = self._rule, self._funnel.stages[self._place - 1].name
         named = {"funnel": rule.funnel} | ({"dimension": split[0], "value": split[1]} if split else {})
-        numerators = [(seconds, None if counts is None else float(counts[0])) for seconds, counts in segments]
-        denominators = [(seconds, None if counts is None else float(counts[1])) for seconds, counts in segments]
         for window in self._translation.windows:
-            if rule.basis == "users":
-                yield self._one(selector("funnel_stage_users", {**named, "stage": before, "window": window}), denominators)
-                yield self._one(selector("funnel_stage_users", {**named, "stage": rule.stage, "window": window}), numerators)
-            else:
-                entries = denominators if rule.basis == "adjusted" else self._opened(denominators)
-                yield self._one(selector("funnel_stage_entries", {**named, "stage": before, "window": window}), entries)
-                rates = [(seconds, None if counts is None else counts[0] / counts[1]) for seconds, counts in segments]
-                labels = {**named, "stage": rule.stage, "from_stage": before, "window": window, "basis": rule.basis}
-                yield self._one(selector("funnel_conversion_ratio", labels), rates)
-
-    def _opened(self, finished: Sequence[tuple[int, float | None]]) -> list[tuple[int, float | None]]:
-        """Entries that opened as long before as it takes them to finish; nothing of that is lost when the rate is."""
-        known = [count for _, count in finished if count is not None]
-        return [(seconds, known[0] if count is None else count) for seconds, count in finished]
+            labels = {**named, "stage": rule.stage, "from_stage": before, "window": window, "basis": rule.basis}
+            for part, name in enumerate(("numerator", "denominator")):
+                spans = [(seconds, None if counts is None else float(counts[part])) for seconds, counts in segments]
+                yield self._one(selector(f"funnel_conversion_{name}", labels), spans)
 
     def _one(self, series: str, spans: Sequence[tuple[int, float | None]]) -> dict[str, str]:
         return {"series": series, "values": self._clock.values(spans)}
 
     # The cases
 
-    def _start(self, good: tuple[int, int]) -> list[Segment]:
-        if not self._warm:
-            return []
-        return [(self._warm, self._usual() if self._rule.drop else good)]
+    def _start(self, good: tuple[int, int]) -> _Course:
+        return _Course([(self._warm, self._usual() if self._rule.drop else good)] if self._warm else [])
 
-    def _fires(self, what: str, bad: tuple[int, int], good: tuple[int, int], split: Split | None) -> Test:
-        rule, step = self._rule, self._clock.step
-        if rule.basis == "entries":  # so many opened when these did
-            good = round(good[0] / good[1] * bad[1]), bad[1]
-        told = self._warm + self._clock.up(int(rule.for_))
+    def _fires(self, bad: tuple[int, int], good: tuple[int, int], split: Split | None) -> _Course:
+        rule, step, course = self._rule, self._clock.step, self._start(good)
+        told = course.seconds + self._clock.up(int(rule.for_))
         lost = told + 2 * step
         back = lost + 2 * step
         resolved = back + self._clock.up(int(rule.keep_firing_for))
         between = bad if self._long else None
-        segments: list[Segment] = [*self._start(good), (lost - self._warm, bad), (back - lost, between), (resolved + step - back, good)]
-        series = [*self._series(segments, split)]
-        if split is not None:
-            series += self._series([*self._start(good), (resolved + step - self._warm, good)], None)
+        course.segments += [(lost - course.seconds, bad), (back - lost, between), (resolved + step - back, good)]
         known = _said(self._translation, self._numbers(bad), split)
         unknown = known if self._long else _said(self._translation, self._lost(bad), split)
-        expected = [_expected(rule.name, told - step)] if rule.for_ else []
-        expected += [_expected(rule.name, told, known), _expected(rule.name, back - step, unknown), _expected(rule.name, resolved)]
-        return self._test(what, series, expected)
+        if rule.for_:
+            course.expected.append((told - step, None))
+        course.expected += [(told, known), (back - step, unknown), (resolved, None)]
+        return course
 
     def _numbers(self, counts: tuple[int, int]) -> dict[str, float]:
         numbers = {NUMERATOR: float(counts[0]), DENOMINATOR: float(counts[1]), RATIO: counts[0] / counts[1]}
         return numbers | ({THRESHOLD: self._terms()[0]} if self._rule.drop else {})
 
     def _lost(self, bad: tuple[int, int]) -> dict[str, float]:
-        """What is known while nothing is served; the entries that opened long ago, and the past, still are."""
-        numbers = self._numbers(bad)
-        kept = {THRESHOLD} | ({DENOMINATOR} if self._rule.basis == "entries" else set())
-        return {name: value for name, value in numbers.items() if name in kept}
+        """What is known while nothing is served; the past still is."""
+        return {name: value for name, value in self._numbers(bad).items() if name == THRESHOLD}
 
-    def _quiet(self, bad: tuple[int, int] | None, good: tuple[int, int]) -> Test:
+    def _quiet(self, bad: tuple[int, int] | None, good: tuple[int, int]) -> _Course:
         """A while each without data, with too few entrants, at a healthy rate, and while the source is behind."""
         few = self._rule.min_entrants - 1
-        finished = 0 if self._rule.drop else self._warm
-        lasts = self._clock.up(finished + int(self._rule.for_)) + 6 * self._clock.step
+        lasts = self._clock.up(int(self._rule.for_)) + 6 * self._clock.step
         phases: list[Counts] = [None, (few if self._rule.rises else 0, few) if few else None, good, bad]
-        segments = [*(self._start(good) if self._rule.drop else []), *((lasts, counts) for counts in phases)]
-        end = sum(seconds for seconds, _ in segments)
-        source = {"source": self._funnel.source, "partition": "0"}
-        series = [
-            *self._series(segments, None),
-            self._one(selector("funnel_lag_records", source), [(end - lasts, 0.0), (lasts, 5.0)]),
-            self._one(selector("funnel_watermark_timestamp_seconds", source), [(end, -100.0)]),
-        ]
-        expected = [_expected(self._rule.name, end - number * lasts - self._clock.step) for number in range(len(phases))[::-1]]
-        return self._test(
-            "stays quiet without data, with too few entrants, at a healthy rate, and while the source is behind", series, expected
-        )
+        course = _Course([(lasts, counts) for counts in phases], behind_seconds=lasts)
+        course.expected = [((number + 1) * lasts - self._clock.step, None) for number in range(len(phases))]
+        return course
 
-    def _test(self, what: str, series: Sequence[dict[str, str]], expected: Sequence[dict[str, Any]]) -> Test:
+    def _test(self, what: str, course: _Course, split: Split | None) -> Test:
+        series = [*self._series(course.segments, split)]
+        if split is not None:  # everybody together is well
+            start = course.segments[: 1 if self._warm else 0]
+            series += self._series([*start, (course.seconds - sum(seconds for seconds, _ in start), self._good())], None)
+        if course.behind_seconds:
+            source, settled = {"source": self._funnel.source, "partition": "0"}, course.seconds - course.behind_seconds
+            series += [
+                self._one(selector("funnel_lag_records", source), [(settled, 0.0), (course.behind_seconds, 5.0)]),
+                self._one(selector("funnel_watermark_timestamp_seconds", source), [(course.seconds, -100.0)]),
+            ]
         return Test(
             self._long,
             {
                 "name": f"{self._rule.name} {what}",
-                "interval": f"{self._clock.sample}s",
-                "input_series": [*series],
-                "alert_rule_test": [*expected],
+                "interval": f"{self._clock.step}s",
+                "input_series": series,
+                "alert_rule_test": [_expected(self._rule.name, at, *([] if told is None else [told])) for at, told in course.expected],
             },
         )
 
 
 def _followed_tests(translation: Translation) -> Iterator[Test]:
     """A rule that follows funnelwatch's own state fires with it, and stays so when nothing is served."""
-    rule, clock = translation.rule, _Clock(STEP_SECONDS, STEP_SECONDS)
+    rule, clock = translation.rule, _Clock(STEP_SECONDS)
     told = _said(translation, {}, None)
     named = {"rule": rule.name}
     fires = clock.values([(30, 1.0), (30, 2.0), (30, None), (30, 0.0)])
@@ -287,13 +293,13 @@ def _state_test(rule: Rule, what: str, labels: Mapping[str, str], values: str, e
     return Test(long=False, test=test)
 
 
-def _pipeline_tests(config: Config, source: str) -> Iterator[Test]:
-    clock, alarm = _Clock(STEP_SECONDS, STEP_SECONDS), config.pipeline
+def _pipeline_tests(config: Config, source: str, address: str) -> Iterator[Test]:
+    clock, alarm = _Clock(STEP_SECONDS), config.pipeline
     held = clock.up(int(alarm.for_))
     end = held + 120
     labels = {"severity": alarm.severity, "source": SOURCE, "dimension": "source", "value": source}
     annotations = {"summary": pipeline_summary(source), "description": pipeline_description(config, source)}
-    told = {"exp_labels": labels, "exp_annotations": annotations | ({"runbook_url": alarm.runbook} if alarm.runbook else {})}
+    told = {"exp_labels": labels, "exp_annotations": annotations | {"runbook_url": address}}
     others = [one for other in config.sources if other.name != source for one in _taken(other.name, end, 7)]
     gone, flows = _taken(source, end, 7)
     _, stands = _taken(source, end, 0)

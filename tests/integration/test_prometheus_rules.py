@@ -17,15 +17,16 @@ import pytest
 from faust.types import TP
 
 from alerting.conditions import Verdict, judge
-from alerting.prometheus_files import RULES, files
+from alerting.prometheus_files import PIPELINE, PIPELINE_TESTS, RULES, files
 from alerting.samples import look
 from schemas.config import Config, load, parse
 from schemas.duration import MICROS
 from schemas.report import AlertState
 from streams.adjusting import Adjusting
-from streams.collector import LedgerCollector, SourceReading
+from streams.collector import SourceReading
 from streams.metrics import WorkerMetrics, exposition
 from tests.parts.alerts import Counts, config
+from tests.parts.ledger_text import ledger_text
 from tests.parts.prometheus import Prometheus
 
 REFERENCE = Path(__file__).parents[2] / "deploy" / "reference.yaml"
@@ -66,20 +67,11 @@ def kinds(*chosen: str) -> Config:
     return found.model_copy(update={"alerts": tuple(rule for rule in found.alerts if not chosen or rule.name in chosen)})
 
 
-def by_hour_of_week() -> Config:
-    """A drop that is measured from the same hour of past weeks."""
-    (median,) = kinds("Median").alerts
-    drop = {"by": 0.25, "over": "28d"}
-    rule = type(median).model_validate(median.model_dump(by_alias=True, exclude_unset=True, mode="json") | {"drop": drop})
-    return kinds().model_copy(update={"alerts": (rule,)})
-
-
 QUICK = ("Below", "Above", "Target", "Adjusted", "AdjustedAbove", "Finished", "TwoWindows", "Wider", "Sequential", "Few", "Never")
 CONFIGS = {
-    "reference": lambda: load(REFERENCE),
+    "reference": lambda: load(REFERENCE),  # it has a drop from the same hour of past weeks
     "quick": lambda: kinds(*QUICK),
     "past": lambda: kinds("Yesterday", "Median"),
-    "weeks": by_hour_of_week,
 }
 
 
@@ -88,7 +80,9 @@ def test_promtool_finds_the_rules_right_and_their_tests_pass(promtool_binary: Pa
     written = files(CONFIGS[name]())
     for file, text in written.items():
         (tmp_path / file).write_text(text)
-    commands = [["check", "rules", RULES], ["test", "rules", *(file for file in written if file != RULES)]]
+    # The pipeline's are the same whatever the funnels' are.
+    tests = [file for file in written if file.endswith("_test.yaml") and (name == "quick" or file != PIPELINE_TESTS)]
+    commands = [["check", "rules", RULES, PIPELINE], ["test", "rules", *tests]]
     for command in commands:
         done = subprocess.run([promtool_binary, *command], cwd=tmp_path, capture_output=True, text=True, timeout=PROMTOOL_SECONDS)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -160,7 +154,7 @@ class Shop:
             rule=FOLLOWED, funnel="purchase", stage="pay", dimension=None, value=None, state="firing", since=now, at=now, data="ok", flaps=1,
             numerator=1, denominator=2, rate=0.5, threshold=0.6, severity="page", window="5m",
         )  # fmt: skip
-        return exposition(worker, LedgerCollector([reading], [state]))
+        return exposition(worker, ledger_text([reading], [state]))
 
 
 def test_a_real_prometheus_comes_to_the_verdicts_of_funnelwatch(prometheus_binary: Path) -> None:
@@ -228,6 +222,11 @@ def agrees(prometheus: Prometheus, shop: Shop) -> None:
     assert value("limit_ratio", "Above") == pytest.approx(shop.verdict("Above").low, abs=1e-6)
     adjusted = shop.verdict("Adjusted")
     assert adjusted.basis == "adjusted"
+    assert value("numerator", "Adjusted") == adjusted.numerator
+    assert value("denominator", "Adjusted") == pytest.approx(adjusted.denominator, rel=0.02)  # T is a moment before the boundary
     assert value("ratio", "Adjusted") == pytest.approx(adjusted.rate, rel=0.02)
-    assert value("limit_ratio", "Adjusted") == pytest.approx(adjusted.upper, rel=0.1)
+    assert value("limit_ratio", "Adjusted") == pytest.approx(adjusted.upper, rel=0.02)
+    finished = shop.verdict("Finished")
+    for part in ("numerator", "denominator"):  # T is a moment before the boundary, and lets one bucket less be finished
+        assert value(part, "Finished") == pytest.approx(getattr(finished, part), rel=0.04)
     assert prometheus.query(f'funnelwatch:rule_limit_ratio{{rule="{UNTOLD}"}}') == []

@@ -12,6 +12,7 @@ import yaml
 from alerting.bounds import EXACT_BELOW, exact_upper, wilson
 from alerting.channels.alertmanager import AlertmanagerSender
 from alerting.prometheus_files import files, limits
+from alerting.prometheus_health import ALERTS
 from alerting.prometheus_rules import Translation, labels_of, translate
 from alerting.prometheus_text import DENOMINATOR, RATIO, Number, Whom, rendered, template
 from alerting.promql import Not, counted, poisson, quoted, selector
@@ -149,11 +150,21 @@ def test_two_windows_must_both_be_beyond() -> None:
     assert '\n  and funnelwatch:rule_limit_ratio_long{rule="CheckoutToPayLow"} < 0.4' in alert_of(one)["expr"]
 
 
-def test_finished_entries_are_looked_at_in_a_window_that_ends_when_they_are_finished() -> None:
-    (one,) = translated({"basis": "entries"}, windows=["5m", "36m"])
+def test_finished_entries_are_those_of_a_window_that_ends_when_they_are_finished() -> None:
+    (one,) = translated({"basis": "entries"}, windows=["36m"])
     assert not one.follows
-    assert 'window="36m"' in recorded(one)["funnelwatch:rule_numerator"]
-    assert 'window="5m"} offset 31m' in recorded(one)[DENOMINATOR]
+    for part in ("numerator", "denominator"):
+        assert recorded(one)[f"funnelwatch:rule_{part}"] == (
+            f'max by (dimension, value) (funnel_conversion_{part}{{basis="entries", dimension="", funnel="purchase", '
+            f'stage="pay", window="36m"}})'
+        )
+
+
+@pytest.mark.parametrize("basis", ["users", "adjusted"])
+def test_counts_are_those_that_the_rate_was_made_of(basis: str) -> None:
+    (one,) = translated({"basis": basis})
+    assert f'funnel_conversion_denominator{{basis="{basis}"' in recorded(one)[DENOMINATOR]
+    assert not one.follows
 
 
 @pytest.mark.parametrize(
@@ -226,19 +237,47 @@ def test_the_rules_of_the_reference_config_are_in_step_with_it(name: str) -> Non
     assert (DEPLOY / "prometheus" / name).read_text("utf-8") == files(load(DEPLOY / "reference.yaml"))[name]
 
 
+def rules_in(text: str) -> list[dict[str, Any]]:
+    return [one for group in yaml.safe_load(text)["groups"] for one in group["rules"]]
+
+
 def test_every_rule_and_every_source_has_an_alert_and_tests_both_ways() -> None:
     written = files(shop({}, {"name": "Followed", "detector": "sequential"}))
-    rules = [one for group in yaml.safe_load(written["rules.yaml"])["groups"] for one in group["rules"]]
-    alerts = [one["alert"] for one in rules if "alert" in one]
-    assert alerts == ["FunnelwatchPipeline", "FunnelwatchPipeline", "CheckoutToPayLow", "Followed"]
-    for name in set(alerts):
-        cases = [
-            case
-            for test in yaml.safe_load(written["rules_test.yaml"])["tests"]
-            for case in test["alert_rule_test"]
-            if case["alertname"] == name
-        ]
-        assert {bool(case["exp_alerts"]) for case in cases} == {True, False}
+    of_pipeline = ["FunnelwatchPipeline", "FunnelwatchPipeline", *(alert.name for alert in ALERTS)]
+    for file, names in (("rules", ["CheckoutToPayLow", "Followed"]), ("pipeline", of_pipeline)):
+        assert [one["alert"] for one in rules_in(written[f"{file}.yaml"]) if "alert" in one] == names
+        tests = yaml.safe_load(written[f"{file}_test.yaml"])["tests"]
+        for name in names:
+            cases = [case for test in tests for case in test.get("alert_rule_test", ()) if case["alertname"] == name]
+            assert {bool(case["exp_alerts"]) for case in cases} == {True, False}, name
+
+
+def test_every_recording_rule_of_the_pipeline_is_tested_with_data_and_without() -> None:
+    written = files(config())
+    recorded = [one["record"] for one in rules_in(written["pipeline.yaml"]) if "record" in one]
+    queries = [one for test in yaml.safe_load(written["pipeline_test.yaml"])["tests"] for one in test.get("promql_expr_test", ())]
+    assert sorted((one["expr"], bool(one["exp_samples"])) for one in queries) == sorted(
+        (name, full) for name in recorded for full in (True, False)
+    )
+
+
+def test_a_rule_without_a_runbook_has_that_of_any_leak_and_the_folder_can_be_anywhere() -> None:
+    written = files(shop({"runbook": "https://x/own"}, {"name": "Other"}), "shop", "https://git.example/runbooks/")
+    urls = {
+        one["alert"]: one["annotations"]["runbook_url"]
+        for text in (written["rules.yaml"], written["pipeline.yaml"])
+        for one in rules_in(text)
+        if "alert" in one
+    }
+    assert urls["CheckoutToPayLow"] == "https://x/own"
+    assert urls["Other"] == "https://git.example/runbooks/FunnelLeak.md"
+    assert urls["FunnelwatchPipeline"] == "https://git.example/runbooks/FunnelwatchPipeline.md"
+    assert urls["FunnelwatchWorkerDown"] == "https://git.example/runbooks/FunnelwatchWorkerDown.md"
+
+
+def test_workers_are_looked_for_under_their_job() -> None:
+    (down,) = [one for one in rules_in(files(config(), 'my "job"')["pipeline.yaml"]) if one.get("alert") == "FunnelwatchWorkerDown"]
+    assert down["expr"] == r'up{job="my \"job\""} == 0'
 
 
 def test_what_differs_is_written_beside_the_rule_and_told() -> None:
@@ -249,16 +288,18 @@ def test_what_differs_is_written_beside_the_rule_and_told() -> None:
     assert all(" ".join(line.partition(": ")[2].split()) in written for line in told)
 
 
-def test_a_config_without_rules_has_the_pipelines_alert_alone() -> None:
+def test_a_config_without_rules_has_the_pipelines_alerts_alone() -> None:
     written = files(config())
-    assert [group["name"] for group in yaml.safe_load(written["rules.yaml"])["groups"]] == ["funnelwatch sources"]
+    assert yaml.safe_load(written["rules.yaml"])["groups"] == []
+    assert written.keys() == {"rules.yaml", "pipeline.yaml", "pipeline_test.yaml"}
 
 
 def test_the_command_prints_the_files_and_on_stderr_what_they_cannot_express(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["rules", "--config", str(DEPLOY / "reference.yaml")]) == 0
     out, err = capsys.readouterr()
-    rules, *tests = yaml.safe_load_all(out)
+    rules, pipeline, *tests = yaml.safe_load_all(out)
     assert "groups" in rules
+    assert "groups" in pipeline
     assert tests
     assert all("tests" in file for file in tests)
     assert err.startswith("what Prometheus cannot express:\n  every rule: One alert a cause")

@@ -11,7 +11,7 @@ Event time is a whole number of microseconds since the epoch everywhere inside.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from operator import attrgetter
@@ -20,12 +20,16 @@ from typing import Any
 import msgspec
 
 from schemas.config import Fields
+from schemas.event_struct import Getter, struct_of
+from schemas.presets import NONE, Preset, elsewhere
 
 SECONDS_MAX = 100_000_000_000  # from here on a number is milliseconds
 MILLIS_MAX = 100_000_000_000_000
 SHORT_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2})?")
 ENTITY_LENGTH_MAX = 512
 NAME_LENGTH_MAX = 512
+FLAT = "."  # `properties` that are the record itself
+OTHERWISE, AN_OBJECT = " otherwise", " is an object"  # no path has a space
 SHORT = 512  # a record of this many bytes cannot hold a field that is too long
 
 REASONS = {
@@ -43,6 +47,9 @@ REASONS = {
     "no_key": "the record has no key though `entity_key` says it is keyed by the entity",
     "misrouted": "the record's key is not its entity though `entity_key` says so",
     "bad_value": "the stage's value property is not a finite number",
+    "no_schema_id": "the record does not begin with a schema id, as its source's `format` says: a zero byte and four more",
+    "unknown_schema": "the schema registry has no schema of that id that records can be read by",
+    "bad_schema": "the record does not follow the schema that it names",
 }
 
 
@@ -53,6 +60,19 @@ class Reject(Exception):
         self.reason = reason
         self.detail = detail
         super().__init__(f"{REASONS[reason]}{f' ({detail})' if detail else ''}")
+
+
+class Unreadable(bytes):
+    """In a record's place in a chunk: no bytes, because it could not be made JSON, and why."""
+
+    reject: Reject
+
+    @classmethod
+    def of(cls, reason: str, detail: str = "") -> Unreadable:
+        """Given a key of REASONS and what was found."""
+        found = cls()
+        found.reject = Reject(reason, detail)
+        return found
 
 
 @dataclass(frozen=True)
@@ -89,29 +109,36 @@ class Batch:
         self.rejected += [Rejected(r.index + at, r.reason, r.detail) for r in part.rejected]
 
 
-Getter = Callable[[Any], Any]
-
-
 class EventDecoder:
     """Decodes the records of one source.
 
-    `paths` are the event properties that funnels look at (`properties.channel`, ...).
+    `paths` are the event properties that funnels look at (`properties.channel`, ...). `fields` has
+    those of the preset; what else the preset says is in `preset`.
     """
 
-    def __init__(self, fields: Fields, paths: Iterable[str], *, check_keys: bool = False, record_bytes_max: int = 1_000_000) -> None:
+    def __init__(
+        self, fields: Fields, paths: Iterable[str], *, check_keys: bool = False, record_bytes_max: int = 1_000_000, preset: Preset = NONE
+    ) -> None:
         self._check_keys = check_keys
         self._bytes_max = record_bytes_max
         where = fields.model_dump()
         base = where.pop("properties")
+        above = [] if base == FLAT else base.split(".")
         wanted = {name: path.split(".") for name, path in where.items()}
-        wanted |= {path: [*base.split("."), *path.split(".")[1:]] for path in paths}
-        types = {name: FIELD_TYPES.get(name, Any) for name in wanted}
-        self._tree = _struct({name: (parts, types[name]) for name, parts in wanted.items()})
+        wanted |= {path: [*above, *path.split(".")[1:]] for path in paths}
+        second = {name: other.split(".") for name in wanted if (other := elsewhere(preset.otherwise, name)) is not None}
+        wanted |= {name + OTHERWISE: parts for name, parts in second.items()}
+        wanted |= {name + AN_OBJECT: [name, "any"] for name in preset.objects}
+        types = {name: FIELD_TYPES.get(name.removesuffix(OTHERWISE), Any) for name in wanted}
+        types |= {name: msgspec.Raw for name in wanted if name.endswith(AN_OBJECT)}
+        # Of a flat record nothing but fields and the preset's objects has to be an object.
+        self._tree = struct_of({name: (parts, types[name]) for name, parts in wanted.items()}, 0 if above else 1)
         self._decode = msgspec.json.Decoder(self._tree.type).decode
         self._wanted = wanted
         self._get = {name: self._tree.getter(parts) for name, parts in wanted.items()}
         direct = {name: self._tree.attribute(parts) for name, parts in wanted.items()}
-        self._fast = {name: attrgetter(path) for name, path in direct.items() if path is not None}
+        self._fast = {name: attrgetter(path) for name, path in direct.items() if path is not None and name not in second}
+        self._get |= {name: _either(self._get[name], self._get[name + OTHERWISE]) for name in second}
 
     def getter(self, path: str) -> Getter:
         """A function from a decoded record to the raw value at `path` (None when absent)."""
@@ -187,6 +214,8 @@ class EventDecoder:
         """(event time in µs, entity, event name, event_id, record, bytes) of one record. Raises Reject."""
         if value is None:
             raise Reject("null_value")
+        if isinstance(value, Unreadable):
+            raise value.reject
         if len(value) > self._bytes_max:
             raise Reject("too_large", f"{len(value)} bytes")
         try:
@@ -237,6 +266,14 @@ FIELD_TYPES: dict[str, Any] = {
 
 def _first(*candidates: Any) -> Any:
     return next((c for c in candidates if c is not None and c != ""), None)
+
+
+def _either(first: Getter, second: Getter) -> Getter:
+    def found(record: Any) -> Any:
+        value = first(record)
+        return second(record) if value is None or value == "" else value
+
+    return found
 
 
 def _identity(found: int | str | None) -> str:
@@ -301,68 +338,3 @@ def moment_of(micros: int) -> datetime:
 def iso(micros: int) -> str:
     """ISO 8601 with Z of an event time in µs."""
     return moment_of(micros).isoformat().replace("+00:00", "Z")
-
-
-class _Tree:
-    """A msgspec struct with one attribute a path segment, and getters through it."""
-
-    def __init__(self, type_: Any, attributes: dict[str, str], below: dict[str, _Tree]) -> None:
-        self.type = type_
-        self._attributes = attributes
-        self._below = below
-
-    def attribute(self, parts: list[str]) -> str | None:
-        """The dotted attribute for a path, where structs lead all the way."""
-        head, rest = parts[0], parts[1:]
-        if not rest:
-            return self._attributes[head]
-        below = self._below[head].attribute(rest) if head in self._below else None
-        return None if below is None else f"{self._attributes[head]}.{below}"
-
-    def getter(self, parts: list[str]) -> Getter:
-        head, rest = parts[0], parts[1:]
-        attribute = self._attributes[head]
-        if not rest:
-            return lambda record: getattr(record, attribute)
-        if head not in self._below:
-            return lambda record: _dig(getattr(record, attribute), rest)
-        inner = self._below[head].getter(rest)
-
-        def through(record: Any) -> Any:
-            found = getattr(record, attribute)
-            return None if found is None else inner(found)
-
-        return through
-
-
-def _dig(found: Any, parts: list[str]) -> Any:
-    for part in parts:
-        if not isinstance(found, dict):
-            return None
-        found = found.get(part)
-    return found
-
-
-def _struct(wanted: dict[str, tuple[list[str], Any]], depth: int = 0) -> _Tree:
-    heads: dict[str, dict[str, tuple[list[str], Any]]] = {}
-    for name, (parts, type_) in wanted.items():
-        heads.setdefault(parts[0], {})[name] = (parts[1:], type_)
-    attributes: dict[str, str] = {}
-    below: dict[str, _Tree] = {}
-    definition: list[tuple[str, Any, Any]] = []
-    for place, (head, group) in enumerate(heads.items()):
-        leaf = next((name for name, (rest, _) in group.items() if not rest), None)
-        attribute = leaf if depth == 0 and leaf in FIELD_TYPES else f"f{place}"
-        attributes[head] = attribute
-        if leaf is not None:
-            # One path may be a field and a property, or a value and a way through: the field's type holds.
-            strict = [kind for rest, kind in group.values() if not rest and kind is not Any]
-            type_ = strict[0] if strict else Any
-        elif depth == 0 or any(type_ is not Any for _, type_ in group.values()):
-            below[head] = _struct(group, depth + 1)
-            type_ = below[head].type | None
-        else:
-            type_ = Any
-        definition.append((attribute, type_, None))
-    rename = {attributes[head]: head for head in heads}
-    return _Tree(msgspec.defstruct("Record", definition, rename=rename, gc=False), attributes, below)

@@ -13,7 +13,9 @@ comparison, where the engine may say other than the recount by design:
 - once its state is put to rest or goes: a late event no longer finds its place then;
 - before more than EVENTS_MAX events: its tail could be full, and the engine calls late what has no room;
 - before a second event with the event_id and the time of another, but not its bytes: which of the two
-  counts, the engine tells by what they match and bring, the recount by their bytes.
+  counts, the engine tells by what they match and bring, the recount by their bytes;
+- with pseudonyms, before a second event of the same time: which of the two comes first, the engine may tell
+  by the pseudonyms of their ids.
 
 Which dimension values are admitted depends on when whose events arrive. The recount is given what the
 plan learned of the registries as lists of allowed values, so it judges how values are used, not which
@@ -87,18 +89,20 @@ class _Sampled:
     events: int = 0
     told: dict[tuple[int, str | bytes], bytes] = field(default_factory=dict)  # time and identity, as the engine has it -> bytes
 
-    def is_unsure(self, batch: Batch, i: int) -> bool:
-        """Whether there was another event that only its bytes tell from this one."""
+    def is_unsure(self, batch: Batch, i: int, *, concealed: bool) -> bool:
+        """Whether there was another event that only its bytes tell from this one, or only what is `concealed` from the engine."""
         raw = batch.raws[i]
-        return self.told.setdefault((batch.times[i], batch.ids[i] or raw[:IDENTITY_BYTES_MAX]), raw) != raw
+        identity = "" if concealed else batch.ids[i] or raw[:IDENTITY_BYTES_MAX]
+        return self.told.setdefault((batch.times[i], identity), raw) != raw
 
 
 class Audit:
     """The audit of one shard under one claim."""
 
-    def __init__(self, plan: Plan, share: float) -> None:
-        """`share` of the entities is audited, 0 to 1."""
+    def __init__(self, plan: Plan, share: float, *, concealed: bool = False) -> None:
+        """`share` of the entities is audited, 0 to 1; `concealed`: they and the event_ids have pseudonyms."""
         self._plan = plan
+        self._concealed = concealed
         self._limit = share * HASHES
         self._salt = 0
         self._clock_us = -1
@@ -170,7 +174,9 @@ class Audit:
         sampled, size = self._live[entity], sum(len(batch.raws[i]) for i in places)
         room = 1 if sampled.events else JOINING_SHARE
         sampled.events += len(places)
-        if sampled.events > EVENTS_MAX or any(prepared.matches[i] is not None and sampled.is_unsure(batch, i) for i in places):
+        if sampled.events > EVENTS_MAX or any(
+            prepared.matches[i] is not None and sampled.is_unsure(batch, i, concealed=self._concealed) for i in places
+        ):
             self.end([entity])
             return False
         if self._taken + len(places) > room * RECORDS_MAX or self._bytes + size > room * BYTES_MAX:

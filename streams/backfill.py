@@ -20,9 +20,11 @@ import structlog
 
 from schemas.duration import MICROS
 from schemas.errors import StoreUnavailable
+from streams.brokers import Where, options_of
 from streams.counting import ShardCount, Sweep
 from streams.ledger.contract import Claim, Ledger, Ok, Outcome, Write
 from streams.plan import Plan
+from streams.pseudonym import Pseudonyms
 from streams.resting import awake
 from streams.seam import joined
 from streams.tail import unpack_blocks
@@ -44,6 +46,7 @@ class Recount:
     """What the records of a shard come to: states of all funnels, counts of the asked definitions."""
 
     count: ShardCount
+    former: dict[str, str] = field(default_factory=dict)  # entity -> the name that its state may still be stored under
     buckets: dict[BucketKey, Cells] = field(default_factory=dict)
     totals: dict[int, Cells] = field(default_factory=dict)
     began_us: int = -1  # time of the first event
@@ -59,7 +62,7 @@ class Recount:
             self.buckets.pop(key, None)
 
 
-async def backfill(ledger: Ledger, claim: Claim, plan: Plan, first: int, read_back: ReadBack) -> None:
+async def backfill(ledger: Ledger, claim: Claim, plan: Plan, first: int, read_back: ReadBack, names: Pseudonyms | None = None) -> None:
     """Count what the claim says is asked for, as far as the plan has it, over records `first` to `claim.next`.
 
     Raises StoreUnavailable; then it is to be done again, under a new claim.
@@ -69,10 +72,11 @@ async def backfill(ledger: Ledger, claim: Claim, plan: Plan, first: int, read_ba
         return  # of another worker's config
     began = time.monotonic()
     log.info("backfill begins", shard=claim.shard, funnels=", ".join(named.values()), records=claim.next - first)
-    found = await _recount(ledger, claim, plan, named, first, read_back)
+    found = Recount(ShardCount(plan, names=names))
+    await _recount(ledger, claim, found, named, first, read_back)
     for definition in named:
         _sure(claim, await ledger.drop(claim, definition))
-    await _put_states(ledger, claim, found.count, named)
+    await _put_states(ledger, claim, found, named)
     await _put_counts(ledger, claim, found)
     for definition in named:
         # What left the topic before is not in these counts.
@@ -80,25 +84,26 @@ async def backfill(ledger: Ledger, claim: Claim, plan: Plan, first: int, read_ba
     log.info("backfill done", shard=claim.shard, entities=len(found.count.states), seconds=round(time.monotonic() - began, 1))
 
 
-async def _recount(ledger: Ledger, claim: Claim, plan: Plan, definitions: Collection[int], first: int, read_back: ReadBack) -> Recount:
+async def _recount(ledger: Ledger, claim: Claim, found: Recount, definitions: Collection[int], first: int, read_back: ReadBack) -> None:
     source = claim.shard.rpartition(":")[0]
-    found = Recount(ShardCount(plan))
-    count, sweep = found.count, Sweep(plan.state_seconds)
+    count, sweep = found.count, Sweep(found.count.plan.state_seconds)
     async for values, keys in read_back(first, claim.next):
         pending = count.decode(0, len(values), values, keys, time.time_ns() // 1000)
         while pending.unknown:
             count.learn(pending, {r: await ledger.admit(source, r, sorted(texts)) for r, texts in pending.unknown.items()})
+        found.former.update(pending.former)
         if found.began_us < 0:
             found.began_us = next(iter(pending.batch.times), -1)
         found.add(count.fold(pending).write.deltas, definitions)
         if sweep.is_due(count.watermark_us):  # so that memory holds no more than the ledger would
             count.rest([*count.states.items()])
             sweep.went_on(0, count.watermark_us)
-    return found
 
 
-async def _put_states(ledger: Ledger, claim: Claim, count: ShardCount, definitions: Collection[int]) -> None:
+async def _put_states(ledger: Ledger, claim: Claim, found: Recount, definitions: Collection[int]) -> None:
     """Put the definitions' cells into the states of all who have some; take them out where the recount has none."""
+    count = found.count
+    await _carry_over(ledger, claim, count, found.former)
     recounted = {entity for entity, packed in count.states.items() if _has(packed, definitions)}
     cursor = -1
     while cursor:
@@ -107,6 +112,16 @@ async def _put_states(ledger: Ledger, claim: Claim, count: ShardCount, definitio
         await _put(ledger, claim, count, definitions, stale)
     for entities in _slices(recounted, STATES_AT_ONCE):
         await _put(ledger, claim, count, definitions, dict(zip(entities, await ledger.states(claim.shard, entities))))
+
+
+async def _carry_over(ledger: Ledger, claim: Claim, count: ShardCount, former: Mapping[str, str]) -> None:
+    """Put states that are stored under former names under those of today."""
+    for entities in _slices(former, STATES_AT_ONCE):
+        today, before = await ledger.states(claim.shard, entities), await ledger.states(claim.shard, [former[e] for e in entities])
+        moved = {e: old for e, new, old in zip(entities, today, before) if new is None and old is not None}
+        if moved and count.names is not None:
+            moved = {entity: count.names.carried(packed) for entity, packed in moved.items()}
+            await _write(ledger, claim, Deltas(), moved, [former[entity] for entity in moved])
 
 
 def _has(packed: bytes, definitions: Collection[int]) -> bool:
@@ -157,7 +172,7 @@ def _add(into: Cells, cells: Mapping[str, int]) -> None:
         into[name] = into.get(name, 0) + count
 
 
-async def read_partition(brokers: str, topic: str, partition: int, first: int, end: int) -> AsyncIterator[Any]:
+async def read_partition(brokers: Where, topic: str, partition: int, first: int, end: int) -> AsyncIterator[Any]:
     """Records `first` to before `end` of a partition, in batches, by a consumer of its own without a group.
 
     Raises TimeoutError when the broker has nothing to say for long, and aiokafka's errors.
@@ -167,7 +182,7 @@ async def read_partition(brokers: str, topic: str, partition: int, first: int, e
     at = TopicPartition(topic, partition)
     # "none": records that left the topic since `first` was its beginning are an error, not a reason to go on elsewhere.
     options: dict[str, Any] = {"enable_auto_commit": False, "auto_offset_reset": "none", "max_partition_fetch_bytes": 2_097_152}
-    async with AIOKafkaConsumer(bootstrap_servers=brokers, **options) as consumer:
+    async with AIOKafkaConsumer(**options_of(brokers), **options) as consumer:
         consumer.assign([at])
         consumer.seek(at, first)
         heard = time.monotonic()

@@ -15,8 +15,9 @@ from schemas.event import iso
 from schemas.settings import RedisSettings
 from streams.console import Row
 from streams.ledger.contract import Ledger, Position
-from streams.ledger.redis import RedisLedger, connect
+from streams.ledger.redis import RedisLedger
 from streams.plan import FunnelPlan, Plan
+from streams.redis_client import connect
 
 POLL_SECONDS = 0.25
 HEADERS = ("shard", "funnel", "definition", "counted since", "backfill")
@@ -33,10 +34,10 @@ def plan_of(config: Config, name: str) -> tuple[Plan, FunnelPlan]:
 
 
 def over(settings: RedisSettings, work: Callable[[Ledger], Awaitable[T]]) -> T:
-    """Do something over the ledger that the workers of these settings count into. Raises StoreUnavailable."""
+    """Do something over the ledger that the workers of these settings count into. Raises StoreUnavailable, SettingsError."""
 
     async def done() -> T:
-        ledger = RedisLedger(connect(settings.url.get_secret_value(), settings.timeout_seconds), settings.prefix)
+        ledger = RedisLedger(connect(settings), settings.prefix)
         try:
             return await work(ledger)
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from schemas.duration import MICROS
 from schemas.event import Batch, Rejected
@@ -16,6 +16,7 @@ from streams.audit import Arrived, Audit, Checked, add
 from streams.journeys import Gathered, fold, gather
 from streams.ledger.contract import Write
 from streams.plan import Plan, Prepared
+from streams.pseudonym import Pseudonyms
 from streams.resting import REST_SECONDS, rested
 from streams.tail import Reached
 from streams.tally import Deltas, tally
@@ -38,6 +39,8 @@ class Pending:
     upstream: Mapping[int, int]
     records: int
     arrived: Arrived
+    own_ids: Sequence[str] = ()  # with pseudonyms: event_ids as they came
+    former: Mapping[str, str] = field(default_factory=dict)  # of the missing, where they may be stored under a former pseudonym
 
     @property
     def unknown(self) -> Mapping[Registry, set[str]]:
@@ -58,9 +61,11 @@ class Counted:
 class ShardCount:
     """The states of one shard, held in memory, and the fold of its chunks."""
 
-    def __init__(self, plan: Plan, watermark_us: int = -1, audit: Audit | None = None) -> None:
+    def __init__(self, plan: Plan, watermark_us: int = -1, audit: Audit | None = None, names: Pseudonyms | None = None) -> None:
         self.plan = plan
         self.audit = audit
+        self.names = names
+        self._moving: dict[str, str] = {}  # held, but stored under a former name until their next write
         self.states: dict[str, bytes] = {}  # packed, as they are stored
         self.watermark_us = watermark_us
         self.sweep = Sweep(plan.state_seconds)
@@ -85,6 +90,9 @@ class ShardCount:
             batch = self.plan.decoder.decode(values, keys, now_us, skew_us)
             found = batch, self.plan.prepare(batch)
         batch, prepared = found
+        own_ids, entities = batch.ids, batch.entities
+        if self.names is not None:
+            self.names.conceal(batch, prepared.matches)
         gathered = gather(batch, prepared, self.states)
         return Pending(
             start,
@@ -97,6 +105,8 @@ class ShardCount:
             upstream or {},
             len(values),
             Arrived(keys, values, now_us),
+            own_ids,
+            {} if self.names is None else self.names.former(entities, batch.entities, gathered.missing),
         )
 
     def _in_slices(
@@ -128,8 +138,16 @@ class ShardCount:
             if packed is not None:
                 self.states.setdefault(entity, packed)
 
+    def hold_former(self, found: Mapping[str, tuple[str, bytes]]) -> None:
+        """Take states into memory that are stored under former names: entity -> (name, state). They move when they are next written."""
+        for entity, (name, packed) in found.items():
+            if entity not in self.states:
+                self.states[entity], self._moving[entity] = packed if self.names is None else self.names.carried(packed), name
+
     def fold(self, pending: Pending, trace: Reached | None = None) -> Counted:
         """Fold a chunk whose needs were met; every reach is added to `trace` where one is given."""
+        if self.names is not None:
+            self.names.recognise(pending.batch, pending.own_ids, pending.gathered.places, self.states)
         if self.audit is not None:
             return self._audited(self.audit, pending, trace)
         return self._fold(pending, pending.prepared, trace)
@@ -145,7 +163,8 @@ class ShardCount:
         self.states.update(result.touched)
         self._folded += 1
         self._recent = result.touched
-        write = Write(pending.start, pending.next, deltas, result.touched, pending.upstream)
+        moved = [self._moving.pop(entity) for entity in self._moving.keys() & result.touched.keys()] if self._moving else []
+        write = Write(pending.start, pending.next, deltas, result.touched, pending.upstream, forgotten=moved)
         return Counted(write, rejected, pending.records)
 
     def _audited(self, audit: Audit, pending: Pending, trace: Reached | None) -> Counted:
@@ -169,19 +188,28 @@ class ShardCount:
         """Bring stored states to rest as far as the watermark allows: those that changed, and entities that go."""
         resting: dict[str, bytes] = {}
         forgotten = []
-        for entity, packed in stored:
+        for name, was in stored:
+            entity, packed = self._renamed(name, was)
             now = self.states.get(entity, packed)
             found = rested(self.plan, now, self.watermark_us)
             if found is None:
                 self.states.pop(entity, None)
-                forgotten.append(entity)
-            elif found != packed:
+                forgotten.append(name)
+            elif found != packed or entity != name:
                 resting[entity] = found
                 if entity in self.states:
                     self.states[entity] = found
+                if entity != name:
+                    self._moving.pop(entity, None)
+                    forgotten.append(name)
         if self.audit is not None:
             self.audit.end([*resting, *forgotten])
         return resting, forgotten
+
+    def _renamed(self, name: str, packed: bytes) -> tuple[str, bytes]:
+        """A stored state as it is kept from now on, and under which name."""
+        entity = None if self.names is None else self.names.renamed(name)
+        return (name, packed) if entity is None or self.names is None else (entity, self.names.carried(packed))
 
 
 class Sweep:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,8 +19,8 @@ import structlog
 from faust.types import TP
 
 from schemas.config import Source
-from schemas.errors import FunnelwatchError, PositionBeyondEnd, StoreUnavailable
-from streams.ledger.contract import Claim, Corrupt, Fenced, Ledger, Mismatch, NoState, Ok, Outcome, Write
+from schemas.errors import FunnelwatchError, PositionBeyondEnd, RegistryUnavailable, StoreUnavailable
+from streams.ledger.contract import UNKEYED, Claim, Corrupt, Fenced, Ledger, Mismatch, NoState, Ok, Outcome, Write
 from streams.metrics import WorkerMetrics
 from streams.tally import Deltas
 from streams.transport import Consumer
@@ -83,18 +84,34 @@ class Custodian:
     """See `transport.Custody`. One a worker."""
 
     def __init__(
-        self, ledger: Ledger, watched: dict[str, Watched], metrics: WorkerMetrics, *, session_seconds: float, end_slack: int = 0
+        self,
+        ledger: Ledger,
+        watched: dict[str, Watched],
+        metrics: WorkerMetrics,
+        *,
+        session_seconds: float,
+        end_slack: int = 0,
+        keys: Sequence[str] = UNKEYED,
     ) -> None:
         self._ledger = ledger
         self._watched = watched
         self._metrics = metrics
         self._session_seconds = session_seconds
         self._end_slack = end_slack
+        self._keys = keys  # fingerprints of pseudonym keys, ours first
         self._partitions: dict[TP, Partition] = {}
         self._taking: dict[TP, asyncio.Task[None]] = {}
         self.halted: dict[TP, str] = {}
         self.assigned_tps: set[TP] = set()
         self.consumer: Consumer | None = None
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """For work on a chunk that holds up the loop: one lane's at a time, and whoever waits on the loop comes in between."""
+        async with self._turn:
+            await asyncio.sleep(0)
+            yield
 
     def partition(self, tp: TP, serial: int) -> Partition | None:
         """The partition, unless chunks of that serial are void."""
@@ -183,11 +200,11 @@ class Custodian:
         shard = f"{watched.shards}:{tp.partition}"
         begin = first if watched.source.start == "earliest" else end
         count = consumer.partition_count(tp.topic)
-        claim = await self._ledger.claim(shard, count, begin, watched.definitions)
+        claim = await self._ledger.claim(shard, count, begin, watched.definitions, self._keys)
         if claim.corrupt:
             log.error("a write was torn; the shard is counted anew from the topic", shard=shard)
             await self._ledger.reset(shard)
-            claim = await self._ledger.claim(shard, count, first, watched.definitions)
+            claim = await self._ledger.claim(shard, count, first, watched.definitions, self._keys)
         stored = await self._mend(tp, claim, first, end)
         if watched.backfill is not None and claim.backfills:
             await watched.backfill(replace(claim, next=stored), tp, first)
@@ -297,4 +314,6 @@ class Custodian:
                 return "backfill", 0.0
             case StoreUnavailable():
                 return "unavailable", RETRY_SECONDS[1]
+            case RegistryUnavailable():
+                return "unavailable", RETRY_SECONDS[3]
         return "failed", RETRY_SECONDS[2]

@@ -110,17 +110,20 @@ class Changes:
     deltas: Sequence[tuple[Mapping[BucketKey, Cells], Mapping[int, Cells]]] | None
 
 
+UNKEYED = ("",)  # entities are stored by their own ids
 Kept = Sequence[tuple[int, int, int]]  # definition, bucket width in seconds, buckets behind the watermark
 
 
 class Ledger(Protocol):
     """Everything that is remembered. Every method may raise StoreUnavailable."""
 
-    async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = ()) -> Claim:
-        """Take the shard over; it begins at `start` if it is new. Raises PartitionsChanged.
+    async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = (), keys: Sequence[str] = UNKEYED) -> Claim:
+        """Take the shard over; it begins at `start` if it is new. Raises PartitionsChanged and OtherPseudonyms.
 
         `definitions` are what the new holder counts. One that the holder before did not count begins
         at the shard's watermark; what the holder before counted and this one does not has ended.
+        `keys` are fingerprints of pseudonym keys: the first is the new holder's, and the shard must have been
+        held last with one of them.
         """
 
     async def apply(self, claim: Claim, write: Write) -> Outcome:

@@ -6,8 +6,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from schemas.errors import PartitionsChanged
-from streams.ledger.contract import Changes, Claim, Fenced, Kept, Mismatch, NoState, Ok, Outcome, Position, Snapshot, Write
+from schemas.errors import OtherPseudonyms, PartitionsChanged
+from streams.ledger.contract import UNKEYED, Changes, Claim, Fenced, Kept, Mismatch, NoState, Ok, Outcome, Position, Snapshot, Write
 from streams.tally import BucketKey
 from streams.values import Registry
 from streams.windows import Cells
@@ -28,6 +28,7 @@ class _Shard:
     buckets: dict[BucketKey, Cells] = field(default_factory=dict)
     totals: dict[int, Cells] = field(default_factory=dict)
     since: dict[int, int] = field(default_factory=dict)
+    key: str = ""  # fingerprint
     backfills: set[int] = field(default_factory=set)
     scanned: list[str] = field(default_factory=list)  # entities of the scan at hand
     journal: list[tuple[dict[BucketKey, Cells], dict[int, Cells]]] = field(default_factory=list)
@@ -55,12 +56,15 @@ class MemoryLedger:
         self._ends: dict[str, dict[int, int]] = {}
         self._journal_length = journal_length
 
-    async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = ()) -> Claim:
+    async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = (), keys: Sequence[str] = UNKEYED) -> Claim:
         source = shard.rpartition(":")[0]
         stored = self._partitions.setdefault(source, partitions)
         if stored != partitions:
             raise PartitionsChanged(source, stored, partitions)
-        held = self._shards.setdefault(shard, _Shard(start))
+        held = self._shards.setdefault(shard, _Shard(start, key=keys[0]))
+        if held.key not in keys:
+            raise OtherPseudonyms(shard, held.key, keys)
+        held.key = keys[0]
         held.epoch += 1
         held.token = secrets.token_hex(8)
         held.since = {definition: held.since.get(definition, held.watermark_us) for definition in definitions}

@@ -1,8 +1,9 @@
 """The ledger in Redis: one hash tag a shard, one script a chunk.
 
     {fw:web:3}:meta            epoch, token, next, watermark, generation, seq, done, fate:*, up:*, gone,
-                               since:DEF (the watermark at which a definition's counting began), backfill:DEF
-    {fw:web:3}:states          entity -> state (msgpack)
+                               since:DEF (the watermark at which a definition's counting began), backfill:DEF,
+                               key (fingerprint of the pseudonym key; see streams/pseudonym.py)
+    {fw:web:3}:states          entity, or its pseudonym -> state (msgpack)
     {fw:web:3}:c:DEF:W:B       counts of definition DEF in bucket B of width W seconds
     {fw:web:3}:t:DEF           counts since the definition began
     {fw:web:3}:journal         the counts of the newest chunks, for readers that follow along
@@ -16,6 +17,7 @@ Uses only commands that Redis 7.0 has.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
@@ -25,39 +27,34 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import msgpack
 import msgspec
-import redis
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.driver_info import DriverInfo
-from redis.exceptions import RedisError
 
-from schemas.errors import PartitionsChanged, StoreError, StoreUnavailable
-from streams.ledger.contract import Changes, Claim, Corrupt, Fenced, Kept, Mismatch, NoState, Ok, Outcome, Position, Snapshot, Write
+from schemas.errors import OtherPseudonyms, PartitionsChanged, StoreError, StoreUnavailable
+from streams.ledger.contract import (
+    UNKEYED,
+    Changes,
+    Claim,
+    Corrupt,
+    Fenced,
+    Kept,
+    Mismatch,
+    NoState,
+    Ok,
+    Outcome,
+    Position,
+    Snapshot,
+    Write,
+)
+from streams.redis_errors import FAILURES, remedy, said
 from streams.tally import BucketKey
 from streams.values import Registry
 from streams.windows import Cells
 
 JOURNAL_LENGTH = 256
-# Said once: redis-py would read its own version out of its package's files at every connection.
-DRIVER = DriverInfo(lib_version=redis.__version__)
 EXACT = 2**53  # doubles hold whole numbers below it exactly
 BACKSTOP_DAYS = 40  # the longest window and its slack, and a week more
 Entry = tuple[Mapping[BucketKey, Cells], Mapping[int, Cells]]  # of the journal: counts by bucket, and since ever
 T = TypeVar("T")
-
-
-def connect(url: str, timeout_seconds: float) -> Redis:
-    """A client that gives up after `timeout_seconds` and never repeats a command on its own."""
-    return Redis.from_url(
-        url,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-        protocol=2,
-        driver_info=DRIVER,
-    )
 
 
 class _Own(NamedTuple):
@@ -81,9 +78,10 @@ class RedisLedger:
         self._drop = client.register_script(_script("drop.lua"))
         self._own: dict[str, deque[_Own]] = {}  # what this process has written lately, by shard
         self._snapshot = client.register_script(_script("snapshot.lua"))
+        self._newest = client.register_script(_script("journal.lua"))
         self._admit = client.register_script(ADMIT)
 
-    async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = ()) -> Claim:
+    async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = (), keys: Sequence[str] = UNKEYED) -> Claim:
         token = secrets.token_hex(8)
         source = shard.rpartition(":")[0]
         # One count for the whole source: a partition that is new has nothing of its own to differ from.
@@ -91,7 +89,10 @@ class RedisLedger:
         if stored is not None and int(cast(bytes, stored)) != partitions:
             raise PartitionsChanged(source, int(cast(bytes, stored)), partitions)
         await _answer(self._client.sadd(f"{self._prefix}:shards:{source}", shard))
-        found = await _answer(self._claim(keys=[self._key(shard, "meta")], args=[token, start, secrets.token_hex(4), *definitions]))
+        args: list[str | int] = [token, start, secrets.token_hex(4), ",".join(keys), *definitions]
+        found = await _answer(self._claim(keys=[self._key(shard, "meta")], args=args))
+        if found[0] == b"key":
+            raise OtherPseudonyms(shard, found[1].decode(), keys)
         meta = _pairs(found[1])
         upstream = {int(k[3:]): int(v) for k, v in meta.items() if k.startswith("up:")}
         corrupt = meta["seq"] != meta["done"]
@@ -213,17 +214,19 @@ class RedisLedger:
 
     async def _journal(self, shard: str, generation: str, since: int, expected: int) -> Changes | None:
         """The new entries as Redis has them: `expected`, and perhaps some that have come meanwhile."""
-        pipe = self._client.pipeline(transaction=True)
-        pipe.hgetall(self._key(shard, "meta"))
-        pipe.lrange(self._key(shard, "journal"), -expected - MEANWHILE, -1)
-        meta_raw, entries = await _answer(pipe.execute())
+        keys = [self._key(shard, "meta"), self._key(shard, "journal")]
+        meta_raw, entries = await _answer(self._newest(keys=keys, args=[expected + MEANWHILE]))
         if not meta_raw:
             return None
-        position = _position({k.decode(): v.decode() for k, v in meta_raw.items()})
+        position = _position(_pairs(meta_raw))
         new = position.sequence - since
         if position.generation != generation or not 0 <= new <= len(entries):
             return Changes(position, None)
-        return Changes(position, [_entry(e) for e in entries[len(entries) - new :]])
+        found = []
+        for entry in entries[len(entries) - new :]:
+            found.append(_entry(entry))
+            await asyncio.sleep(0)  # others have their turn: an entry may be a large chunk's
+        return Changes(position, found)
 
     async def publish_ends(self, source: str, ends: Mapping[int, int]) -> None:
         if ends:
@@ -268,8 +271,8 @@ def _script(name: str) -> str:
 async def _answer(call: Awaitable[T]) -> T:
     try:
         return await call
-    except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable(f"Redis did not do as asked ({type(error).__name__}: {error}); is it up, and has it memory left?") from error
+    except FAILURES as error:
+        raise StoreUnavailable(f"Redis did not do as asked ({said(error)}); {remedy(error)}") from error
 
 
 _packer = msgpack.Packer(use_bin_type=False, buf_size=1 << 21)  # room for a chunk's states, taken once

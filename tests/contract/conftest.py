@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from schemas.settings import RedisSettings
 from streams.embedded import RedisProcess
 from streams.ledger.contract import Ledger
 from streams.ledger.memory import MemoryLedger
-from streams.ledger.redis import JOURNAL_LENGTH, RedisLedger, connect
+from streams.ledger.redis import JOURNAL_LENGTH, RedisLedger
 from streams.process import free_port
+from streams.redis_client import connect
+from tests.parts.certificates import Authority
+from tests.parts.secure_redis import cluster
 
 
-@pytest.fixture(params=["memory", "valkey", "redis_server"])
+@pytest.fixture(params=["memory", "valkey", "redis_server", "redis_cluster"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest_asyncio.fixture
-async def redis(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Redis | None]:
-    """The Redis under what is tested; memory has none."""
+@pytest.fixture(scope="session")
+def redis_cluster(redis_server_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of three nodes that share the slots."""
+    with cluster(redis_server_binary, Authority(tmp_path_factory.mktemp("cluster"))) as nodes:
+        yield f"redis+cluster://{nodes[0].address}"
+
+
+@pytest.fixture
+def settings(kind: str, request: pytest.FixtureRequest) -> RedisSettings | None:
+    """Where the Redis is; memory has none."""
     if kind == "memory":
+        return None
+    found = request.getfixturevalue(kind)
+    return RedisSettings(url=SecretStr(found if isinstance(found, str) else found.url), timeout_seconds=10.0)
+
+
+@pytest_asyncio.fixture
+async def redis(settings: RedisSettings | None) -> AsyncIterator[Redis | None]:
+    """The Redis under what is tested; memory has none."""
+    if settings is None:
         yield None
         return
-    process: RedisProcess = request.getfixturevalue(kind)
-    async with Redis.from_url(process.url) as client:
+    async with connect(settings) as client:
         yield client
 
 
 @pytest_asyncio.fixture
-async def ledger(kind: str, request: pytest.FixtureRequest, unique_name: str) -> AsyncIterator[Ledger]:
-    if kind == "memory":
+async def ledger(settings: RedisSettings | None, unique_name: str) -> AsyncIterator[Ledger]:
+    if settings is None:
         yield MemoryLedger(journal_length=JOURNAL_LENGTH)
         return
-    process: RedisProcess = request.getfixturevalue(kind)
-    store = RedisLedger(connect(process.url, 10.0), unique_name)
+    store = RedisLedger(connect(settings), unique_name)
     yield store
     await store.close()
 

@@ -195,6 +195,20 @@ async def test_silences_are_kept_replaced_and_forgotten(store: AlertStore) -> No
     assert [entry.detail for entry in await store.audit(1)] == ["c"]
 
 
+async def test_what_people_looked_at_stands_with_what_they_did_and_pushes_none_of_it_out(
+    store: AlertStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("alerting.store", "alerting.memory_store"):
+        monkeypatch.setattr(f"{module}.AUDIT_MAX", 3)
+    at = line().at
+    await store.keep_silence(SILENCE, line().model_copy(update={"detail": "did"}))
+    for second in range(1, 6):
+        await store.note_access(line().model_copy(update={"at": at + timedelta(seconds=second), "detail": f"saw {second}"}))
+    assert [entry.detail for entry in await store.audit()] == ["saw 5", "saw 4", "saw 3", "did"]
+    assert [entry.detail for entry in await store.audit(2)] == ["saw 5", "saw 4"]
+    assert await store.audit(0) == []
+
+
 async def test_the_audit_log_keeps_the_newest_ten_thousand(store: AlertStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert AUDIT_MAX == 10_000
     for module in ("alerting.store", "alerting.memory_store"):

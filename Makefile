@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup compile demo test lint bench alerts-study clean
+.PHONY: setup compile demo test lint bench alerts-study faults clean
 
 setup: .venv/.ready
 
@@ -19,7 +19,7 @@ compile: setup
 	$(BIN)/python deploy/compile.py
 
 test: compile
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: setup
 	$(BIN)/ruff check .
@@ -29,6 +29,10 @@ lint: setup
 
 bench: compile
 	$(BIN)/python -m tests.bench
+
+# Everything that can break, broken on purpose: ten runs of each take hours; `--only NAME`, `--seeds N`, `--quick`.
+faults: compile
+	$(BIN)/python -m tests.faults
 
 # False pages and times to detect of the alert rules, beside naive ones and the optimum: about ten minutes.
 alerts-study: setup

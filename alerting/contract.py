@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from heapq import merge
+from itertools import islice
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -54,6 +56,11 @@ class DeadLetter(BaseModel):
     @property
     def id(self) -> str:
         return self.entry.id
+
+
+def newest_of(done: list[AuditEntry], seen: list[AuditEntry], limit: int) -> list[AuditEntry]:
+    """Two lists that are newest first as one."""
+    return list(islice(merge(done, seen, key=lambda entry: entry.at, reverse=True), max(0, limit)))
 
 
 class AlertStore(Protocol):
@@ -112,5 +119,8 @@ class AlertStore(Protocol):
     async def acknowledge(self, alert: AlertKey, acknowledgement: Acknowledgement, audit: AuditEntry) -> None:
         """Note who has seen an incident."""
 
+    async def note_access(self, audit: AuditEntry) -> None:
+        """Note who looked at what; 10,000 are kept, apart from what people did, which many looks must not push out."""
+
     async def audit(self, limit: int = AUDIT_MAX) -> list[AuditEntry]:
-        """What people did, newest first; 10,000 are kept."""
+        """What people did and looked at, newest first; 10,000 of each are kept."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
 from alerting import silences
@@ -16,6 +17,8 @@ from schemas.duration import MICROS
 from schemas.errors import UsageError
 from schemas.report import AlertState, AuditEntry, DeadLetterReport, SilenceReport
 from schemas.silence import NewAcknowledgement, NewSilence, Resend, Signed, Silence
+
+DIGEST_DIGITS = 24
 
 
 class Desk:
@@ -86,12 +89,24 @@ class Desk:
         """Send a dead letter again. False: there is none of that id."""
         return await self._store.resend(asked.id, self._audit("resent", asked.id, "", asked))
 
+    async def entity_read(self, entity: str, author: str, sources: Sequence[str]) -> None:
+        """Note that somebody looked at an entity: not its id, which is nobody's business here, but its digest,
+        by which one may look for those of an id one has."""
+        where = f"known in {', '.join(sources)}" if sources else "not known"
+        audit = AuditEntry(at=self._now, author=author, action="entity_read", subject=digest_of(entity), detail=where, reason="")
+        await self._store.note_access(audit)
+
     async def audit(self, limit: int = AUDIT_MAX) -> list[AuditEntry]:
         """What people did, newest first."""
         return await self._store.audit(limit)
 
     def _audit(self, action: str, subject: str, detail: str, by: Signed | Silence) -> AuditEntry:
         return AuditEntry(at=self._now, author=by.author, action=action, subject=subject, detail=detail, reason=by.reason)
+
+
+def digest_of(entity: str) -> str:
+    """What the audit log calls an entity. An id that can be guessed can be looked for: it is not anonymous, but no list of ids."""
+    return f"sha256:{hashlib.sha256(entity.encode('utf-8', 'surrogatepass')).hexdigest()[:DIGEST_DIGITS]}"
 
 
 def _letter(letter: DeadLetter) -> DeadLetterReport:

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 import structlog
 
-from alerting.contract import AUDIT_MAX, DEAD_LETTERS_MAX, OUTBOX_FULL, TRANSITIONS_MAX, Acknowledgement, Commit, DeadLetter
+from alerting.contract import AUDIT_MAX, DEAD_LETTERS_MAX, OUTBOX_FULL, TRANSITIONS_MAX, Acknowledgement, Commit, DeadLetter, newest_of
 from alerting.lifecycle import AlertKey, RuleState
 from alerting.outbox import ENTRIES_MAX, OutboxEntry
 from schemas.report import AuditEntry, Transition
@@ -33,6 +33,7 @@ class MemoryAlertStore:
         self._acks: dict[AlertKey, Acknowledgement] = {}
         self._silences: dict[str, Silence] = {}
         self._audit: list[AuditEntry] = []
+        self._accesses: list[AuditEntry] = []
 
     async def states(self) -> dict[AlertKey, RuleState]:
         return {alert: self._acknowledged(alert, state) for alert, state in self._states.items()}
@@ -118,8 +119,11 @@ class MemoryAlertStore:
         self._acks[alert] = acknowledgement
         self._note(audit)
 
+    async def note_access(self, audit: AuditEntry) -> None:
+        self._accesses = [audit, *self._accesses][:AUDIT_MAX]
+
     async def audit(self, limit: int = AUDIT_MAX) -> list[AuditEntry]:
-        return self._audit[:limit]
+        return newest_of(self._audit[:limit], self._accesses[:limit], limit)
 
     def _note(self, audit: AuditEntry) -> None:
         self._audit = [audit, *self._audit][:AUDIT_MAX]

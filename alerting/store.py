@@ -10,10 +10,11 @@ Beside the lease's two, on one slot of a cluster:
     {PREFIX:leader}:acks            hash   [rule, dimension, value] -> who has seen which incident
     {PREFIX:leader}:silences        hash   id -> silence
     {PREFIX:leader}:audit           list   the last 10,000 things that people did, newest first
+    {PREFIX:leader}:accesses        list   the last 10,000 looks at entities, newest first
 
 `commit.lua` writes the first five in one step, and only for the holder of the newest fencing token:
 a notification is in the outbox exactly when the change it tells of is in the states. `settle.lua`
-takes what was sent or given up out again, for that holder too. The last three are written by
+takes what was sent or given up out again, for that holder too. The last four are written by
 whoever is asked to, each time with a line of the audit log; no evaluation writes them, so that
 neither side can undo what the other did.
 """
@@ -31,7 +32,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 
-from alerting.contract import AUDIT_MAX, DEAD_LETTERS_MAX, OUTBOX_FULL, TRANSITIONS_MAX, Acknowledgement, Commit, DeadLetter
+from alerting.contract import AUDIT_MAX, DEAD_LETTERS_MAX, OUTBOX_FULL, TRANSITIONS_MAX, Acknowledgement, Commit, DeadLetter, newest_of
 from alerting.lifecycle import AlertKey, RuleState
 from alerting.outbox import ENTRIES_MAX, OutboxEntry
 from schemas.errors import StoreError
@@ -61,6 +62,11 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 return 1
 """
 
+ACCESS = """
+redis.call('LPUSH', KEYS[1], ARGV[1])
+redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1)
+"""
+
 # States are read and written as a whole at every boundary, and there may be ten thousand of them.
 STATE, ALERT, ACK = msgspec.json.Decoder(RuleState), msgspec.json.Decoder(AlertKey), msgspec.json.Decoder(Acknowledgement)
 ENCODE = msgspec.json.Encoder().encode
@@ -78,6 +84,7 @@ class RedisAlertStore:
         self._entries_max = entries_max
         self._token: int | None = None
         names = ("alerts", "outbox", "transitions", "fence", "dead", "dead-order", "acks", "silences", "audit")
+        self._accesses = leader_key(prefix, "accesses")
         self._alerts, self._outbox, self._transitions, self._fence, self._dead, self._order, self._acks, self._silences, self._audit = (
             leader_key(prefix, name) for name in names
         )
@@ -160,8 +167,13 @@ class RedisAlertStore:
         with store_errors():
             await self._client.eval(NOTE, 2, key, self._audit, field, value, audit.model_dump_json(), AUDIT_MAX, *forget)
 
+    async def note_access(self, audit: AuditEntry) -> None:
+        with store_errors():
+            await self._client.eval(ACCESS, 1, self._accesses, audit.model_dump_json(), AUDIT_MAX)
+
     async def audit(self, limit: int = AUDIT_MAX) -> list[AuditEntry]:
-        return _read_models(AuditEntry, await self._newest(self._audit, limit))
+        done, seen = [_read_models(AuditEntry, await self._newest(key, limit)) for key in (self._audit, self._accesses)]
+        return newest_of(done, seen, limit)
 
     async def _newest(self, key: str, limit: int) -> list[bytes | str]:
         with store_errors():

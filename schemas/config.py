@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path as FilePath
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from schemas.access import Access, check_access, warn_of
 from schemas.channel import Channel
 from schemas.condition import Where, text_of
 from schemas.config_problems import Location, dotted, duplicate_keys, explain, find, instead, refused_shapes, root_causes
@@ -16,6 +18,7 @@ from schemas.duration import Duration, bucket_seconds
 from schemas.errors import ConfigError, Problem
 from schemas.funnel import Exclusion, Funnel, Model, Name, Path, Ratio
 from schemas.pipeline import Pipeline
+from schemas.presets import PRESETS, Format, PresetName
 from schemas.rule import Rule
 from schemas.rule_problems import Check, check_rule, check_window, rule_warnings
 
@@ -30,7 +33,7 @@ class Fields(Model):
     user_id: Path = "user_id"
     anonymous_id: Path = "anonymous_id"
     event_id: Path = "event_id"
-    properties: Path = "properties"
+    properties: str = Field(default="properties", pattern=r"^(\.|[^.\s]+(\.[^.\s]+)*)$", max_length=200)  # "." is the record itself
 
 
 class Source(Model):
@@ -43,11 +46,24 @@ class Source(Model):
     start: Literal["earliest", "latest"] = "earliest"
     allowed_lateness: Duration = Duration("60s")
     max_skew: Duration = Duration("5m")
+    format: Format = "json"
+    preset: PresetName | None = None
     fields: Fields = Fields()
     dead_letter: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,249}$")
     record_bytes_max: int = Field(default=1_000_000, ge=1_000, le=100_000_000)
     reject_ratio_max: Ratio = 0.99
     rejects_in_a_row_max: int = Field(default=10_000, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_first(cls, given: Any) -> Any:
+        """`fields` go over those of the preset."""
+        if not isinstance(given, dict):
+            return given
+        preset, fields = given.get("preset"), given.get("fields", {})
+        if not isinstance(preset, str) or preset not in PRESETS or not isinstance(fields, dict):
+            return given
+        return {**given, "fields": {**PRESETS[preset].fields, **fields}}
 
     @property
     def dead_letter_topic(self) -> str:
@@ -67,6 +83,7 @@ class Config(Model):
     alerts: tuple[Rule, ...] = Field(default=(), max_length=1000)
     channels: dict[Name, Channel] = Field(default_factory=dict, max_length=100)
     pipeline: Pipeline = Pipeline()
+    access: Access = Access()
 
     def source(self, name: str) -> Source:
         """The source of that name. Raises KeyError."""
@@ -139,6 +156,7 @@ def warnings_of(config: Config) -> list[str]:
     for funnel in config.funnels:
         for exclusion in funnel.exclude:
             found += _outlived(funnel, exclusion)
+    found += warn_of(config.access, datetime.now(timezone.utc).date())
     return found
 
 
@@ -179,6 +197,7 @@ def _cross_check(config: Config) -> Iterator[Check]:
     for i, name in enumerate(config.pipeline.notify or ()):
         if name not in config.channels:
             yield ("pipeline", "notify", i), f"there is no channel {name!r}", instead(name, list(config.channels))
+    yield from check_access(config.access, list(funnels))
 
 
 def _check_funnel(at: Location, funnel: Funnel, sources: list[str]) -> Iterator[Check]:

@@ -44,9 +44,12 @@ def explain(model: type[BaseModel], root: yaml.Node | None, error: Any) -> Probl
         message = next((told for part, told in PATTERNS.items() if part in message), message)
     given = error.get("input")
     shown = f" (given: {repr(given)[:80]})" if isinstance(given, str | int | float | bool) and repr(given) not in message else ""
+    if loc[:1] in QUIET:
+        shown = ""
     return Problem(line, dotted(loc), f"{message[0].lower()}{message[1:]}{shown}", REMEDIES.get(kind, ""))
 
 
+QUIET = [("access",)]  # what stands there may be a token
 PATTERNS = {
     "\\w": "not a name; write letters, digits, _ - . : or spaces, 64 at most",
     "[^.\\s]": "not a path; write words with dots between them, as in properties.channel",

@@ -6,10 +6,13 @@ FunnelwatchError
 │   └── SettingsError       an environment variable is wrong
 ├── StoreError              Redis does not do what it should
 │   ├── StoreUnavailable    no answer, or not in time                     retriable
-│   └── PartitionsChanged   the topic has another partition count than its counts
+│   ├── PartitionsChanged   the topic has another partition count than its counts
+│   └── OtherPseudonyms     the entities of a shard are stored under another key
 ├── PositionBeyondEnd       the ledger is ahead of the log: another topic or cluster
 ├── EverythingRejected      nearly every record of a source is bad
+├── RegistryUnavailable     the schema registry does not answer           retriable
 ├── ServiceUnreachable      a running funnelwatch does not answer         retriable
+├── ServiceBusy             it answers that it cannot now                 retriable
 └── DeliveryError           a channel did not take a notification         retriable
     ├── DeliveryPaused      ... and says for how long it will take nothing
     └── DeliveryRefused     ... and will not take it next time either
@@ -17,6 +20,7 @@ FunnelwatchError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -81,6 +85,24 @@ class PartitionsChanged(StoreError):
         )
 
 
+class OtherPseudonyms(StoreError):
+    """A shard's entities are stored under a pseudonym key that this worker does not have."""
+
+    def __init__(self, shard: str, stored: str, known: Sequence[str]) -> None:
+        self.shard, self.stored, self.known = shard, stored, tuple(known)
+        ours = " and ".join(repr(key) for key in known if key)
+        if not stored:
+            what = f"the entities of {shard} are stored by their own ids, and this worker has a key ({ours})"
+            remedy = "To give them pseudonyms set FUNNELWATCH_PRIVACY__PREVIOUS_KEY=none beside the key"
+        elif not ours:
+            what = f"the entities of {shard} are stored under pseudonyms of the key with the fingerprint {stored!r}, and this worker has no key"
+            remedy = "Set FUNNELWATCH_PRIVACY__KEY to that key"
+        else:
+            what = f"the entities of {shard} are stored under the key with the fingerprint {stored!r}, this worker has {ours}"
+            remedy = "Set FUNNELWATCH_PRIVACY__KEY to that key, or FUNNELWATCH_PRIVACY__PREVIOUS_KEY to it to change to another"
+        super().__init__(f"{what}: everybody would be counted once more. {remedy}")
+
+
 class PositionBeyondEnd(FunnelwatchError):
     """The stored position is past the end of the log: not the log that was counted."""
 
@@ -105,8 +127,24 @@ class EverythingRejected(FunnelwatchError):
         )
 
 
+class RegistryUnavailable(FunnelwatchError):
+    """The schema registry does not answer, or not with a schema: records that need one wait."""
+
+    retriable = True
+
+    def __init__(self, url: str, what: str) -> None:
+        self.url = url
+        super().__init__(f"the schema registry at {url} {what}; records that need a schema wait")
+
+
 class ServiceUnreachable(FunnelwatchError):
     """No funnelwatch service answers at the address."""
+
+    retriable = True
+
+
+class ServiceBusy(FunnelwatchError):
+    """A running funnelwatch cannot answer now: its limits are reached, or Redis is away."""
 
     retriable = True
 

@@ -170,6 +170,13 @@ class AlertState(BaseModel):
     window: str
 
 
+class Alerts(BaseModel):
+    """Where the rules stand, and how they got there."""
+
+    states: list[AlertState] = Field(description="every rule, for the total and for each value it judges; then the pipeline's own")
+    transitions: list[Transition] = Field(description="the last changes of state, newest first")
+
+
 class SilenceReport(BaseModel):
     """A silence: what it holds, when, by whom and why."""
 
@@ -185,14 +192,14 @@ class SilenceReport(BaseModel):
 
 
 class AuditEntry(BaseModel):
-    """One thing that a person did to the alerts."""
+    """One thing that a person did to the alerts, or one look at an entity."""
 
     model_config = ConfigDict(frozen=True)
 
     at: datetime
     author: str
-    action: str = Field(description="silence_added, silence_expired, acknowledged or resent")
-    subject: str = Field(description="what it was done to: a silence's id, an alert, a dead letter's id")
+    action: str = Field(description="silence_added, silence_expired, acknowledged, resent or entity_read")
+    subject: str = Field(description="what it was done to: a silence's id, an alert, a dead letter's id, the digest of an entity")
     detail: str
     reason: str
 

@@ -30,10 +30,38 @@ class KafkaSettings(Group):
     fetch_wait_ms: int = Field(default=100, ge=1, description="how long the broker may wait for more records")
     create_topics: bool = Field(default=True, description="create the re-keyed and dead-letter topics when missing")
     end_offset_slack: int = Field(default=0, ge=0, description="how far past the log's reported end a stored position may be")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="SSL: encrypted; SASL: with username and password"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="how username and password are told"
+    )
+    username: str = Field(default="", description="of SASL")
+    password: SecretStr = Field(default=SecretStr(""), description="of SASL; or env:NAME, or file:/PATH")
+    ca_file: str = Field(default="", description="who signed the brokers' certificates (PEM); the system's authorities by default")
+    cert_file: str = Field(default="", description="our own certificate (PEM), where brokers ask for one; read again when it is renewed")
+    key_file: str = Field(default="", description="its private key (PEM), unless that is in the same file")
+    key_password: SecretStr = Field(default=SecretStr(""), description="of the key; or env:NAME, or file:/PATH")
+    allow_plaintext_credentials: bool = Field(default=False, description="let a password travel readably, in SASL_PLAINTEXT with PLAIN")
 
 
 class RedisSettings(Group):
-    url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"), description="where the ledger is")
+    url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"),
+        description="where the ledger is: redis://HOST:PORT/DB, redis+cluster://HOST:PORT,..., redis+sentinel://HOST:PORT,.../MASTER/DB; "
+        "rediss: encrypted; or env:NAME, or file:/PATH",
+    )
+    username: str = Field(default="", description="ACL user, unless the address names one")
+    password: SecretStr = Field(default=SecretStr(""), description="its password; or env:NAME, or file:/PATH; read at every connection")
+    sentinel_username: str = Field(default="", description="ACL user of the sentinels themselves")
+    sentinel_password: SecretStr = Field(default=SecretStr(""), description="its password; or env:NAME, or file:/PATH")
+    ca_file: str = Field(default="", description="who signed Redis's certificate (PEM); the system's authorities by default")
+    cert_file: str = Field(default="", description="our own certificate (PEM), where Redis asks for one; read again when it is renewed")
+    key_file: str = Field(default="", description="its private key (PEM), unless that is in the same file")
+    key_password: SecretStr = Field(default=SecretStr(""), description="of the key; or env:NAME, or file:/PATH")
+    allow_plaintext_credentials: bool = Field(
+        default=False, description="let a password travel readably: redis:// to another machine than this one"
+    )
     prefix: str = Field(default="fw", pattern=r"^[A-Za-z0-9._-]{1,40}$", description="every key begins with it")
     timeout_seconds: float = Field(default=2.0, gt=0, description="longest wait for one answer")
 
@@ -42,9 +70,30 @@ class WebSettings(Group):
     host: str = Field(default="127.0.0.1", description="interface to listen on")
     port: int = Field(default=6066, ge=0, le=65_535, description="port of page, API and metrics")
     url: str = Field(default="", description="address by which others reach this page; goes into notifications")
+    token: SecretStr = Field(default=SecretStr(""), description="what the command line and other clients show a service that asks for one")
+    requests_per_second: int = Field(
+        default=1000, ge=10, le=100_000, description="requests answered by one worker, on average over five seconds; more get a 503"
+    )
+    connections_per_address: int = Field(
+        default=200,
+        ge=2,
+        le=100_000,
+        description="connections of one address to one worker, half of them live pages; proxies have no bound",
+    )
+    proxies: str = Field(
+        default="127.0.0.1,::1", description="proxies whose X-Forwarded-For and -Proto are believed: addresses, comma separated, or *"
+    )
     dashboard_url: str = Field(
         default="", description="address of a dashboard, for notifications; may hold {funnel} {stage} {rule} {from_ms} {to_ms}"
     )
+
+
+class RegistrySettings(Group):
+    url: str = Field(default="", description="schema registry of sources whose format is avro or json_schema")
+    username: str = Field(default="", description="of basic authentication; an API key's name")
+    password: SecretStr = Field(default=SecretStr(""), description="its password or secret; or env:NAME, or file:/PATH")
+    ca_file: str = Field(default="", description="who signed its certificate (PEM); the system's authorities by default")
+    timeout_seconds: float = Field(default=5.0, gt=0, description="longest wait for one answer")
 
 
 class WorkerSettings(Group):
@@ -57,6 +106,17 @@ class WorkerSettings(Group):
     fences: bool = Field(default=True, description="off only to show in a test what the fences prevent; counts go wrong")
 
 
+class PrivacySettings(Group):
+    key: SecretStr = Field(
+        default=SecretStr(""),
+        description="entities are stored under pseudonyms made with it, 32 characters or more; or env:NAME, or file:/PATH; empty: by their ids",
+    )
+    previous_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="the key before, while who was stored under it may come again; none: there was no key; or env:, file:",
+    )
+
+
 class Settings(BaseSettings):
     """All settings; `funnelwatch settings` lists them with their defaults."""
 
@@ -64,10 +124,16 @@ class Settings(BaseSettings):
 
     config: str = Field(default="", description="config file for `faust -A streams.app worker`")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level that is logged")
+    log_format: Literal["console", "json"] = Field(default="console", description="json: one object a line")
+    log_repeat_seconds: float = Field(
+        default=60.0, ge=0, description="what repeats is logged once in so long, then how often; 0: each time"
+    )
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     web: WebSettings = WebSettings()
+    registry: RegistrySettings = RegistrySettings()
     worker: WorkerSettings = WorkerSettings()
+    privacy: PrivacySettings = PrivacySettings()
 
 
 def load_settings(**overrides: Any) -> Settings:

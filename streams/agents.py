@@ -16,6 +16,7 @@ import structlog
 
 from schemas.config import Source
 from schemas.event import Batch, EventDecoder
+from schemas.presets import preset_of
 from streams.audit import Checked
 from streams.counting import Pending, ShardCount
 from streams.custody import Custodian, Lane, Partition
@@ -24,6 +25,8 @@ from streams.ledger.contract import Ledger, Write
 from streams.metrics import WorkerMetrics
 from streams.plan import Plan
 from streams.producer import AckedProducer, Outgoing
+from streams.reading import Reading
+from streams.records import Readers, carried_headers
 from streams.tally import Deltas
 from streams.transport import Chunk
 from streams.values import Registry
@@ -47,13 +50,19 @@ class Agent:
     """
 
     def __init__(
-        self, custodian: Custodian, producer: AckedProducer, metrics: WorkerMetrics, source: Source, clock: Micros = now_us
+        self,
+        custodian: Custodian,
+        producer: AckedProducer,
+        metrics: WorkerMetrics,
+        source: Source,
+        clock: Micros = now_us,
     ) -> None:
         self._custodian = custodian
         self._producer = producer
         self._metrics = metrics
         self._source = source
         self._clock = clock
+        self._reading = Reading(source)
         self._limit = RejectLimit(source)
 
     async def process(self, chunk: Chunk) -> None:
@@ -81,7 +90,12 @@ class Agent:
                 if chunk.start != partition.next:
                     raise RuntimeError(f"chunk starts at {chunk.start}, {partition.next} was due")
                 partition.next = chunk.next
-                before, opened = opened, self._open(partition, chunk)
+                if opened is not None and self._reading.must_ask(chunk.records):
+                    await self._close(partition, opened)  # what is there is written, however long the registry takes
+                    opened = None
+                readers = await self._reading.readers(chunk.records)
+                async with self._custodian.turn():
+                    before, opened = opened, self._open(partition, chunk, readers)
                 if before is not None:
                     await self._close(partition, before)
         except asyncio.CancelledError:
@@ -92,7 +106,7 @@ class Agent:
             if opened is not None:
                 self._drop(opened)
 
-    def _open(self, partition: Partition, chunk: Chunk) -> Any:
+    def _open(self, partition: Partition, chunk: Chunk, readers: Readers) -> Any:
         """Decode a chunk and begin to look up what it needs."""
         raise NotImplementedError
 
@@ -130,32 +144,40 @@ class Lookup:
 
     states: list[bytes | None]
     admitted: dict[Registry, dict[str, bool]]
+    former: dict[str, tuple[str, bytes]]  # entity -> a former name, and the state under it
 
 
 class CountingAgent(Agent):
     """Counts a topic that is keyed by its entity."""
 
-    def __init__(self, ledger: Ledger, plan: Plan, *shared: Any, states_max: int) -> None:
+    def __init__(self, ledger: Ledger, plan: Plan, *shared: Any, states_max: int, reading: Reading | None = None) -> None:
         super().__init__(*shared)
+        self._reading = reading or self._reading
         self._ledger = ledger
         self._plan = plan
         self._rekeyed = not self._source.entity_key
         self._states_max = states_max
 
-    def _open(self, partition: Partition, chunk: Chunk) -> _Counting:
+    def _open(self, partition: Partition, chunk: Chunk, readers: Readers) -> _Counting:
         work: ShardCount = partition.work
         records: Sequence[Any] = chunk.records
         upstream: Mapping[int, int] = {}
         if self._rekeyed:
             records, upstream = not_seen(records, partition.upstream)
             partition.upstream.update(upstream)
-        pending = work.decode(chunk.start, chunk.next, [r.value for r in records], [r.key for r in records], self._clock(), upstream)
+        values, keys = self._reading.values(records, readers), [r.key for r in records]
+        pending = work.decode(chunk.start, chunk.next, values, keys, self._clock(), upstream)
         lookup = asyncio.create_task(self._look_up(partition.shard, pending)) if pending.missing or pending.unknown else None
         return _Counting(chunk, records, pending, lookup)
 
     async def _look_up(self, shard: str, pending: Pending) -> Lookup:
-        states = await self._ledger.states(shard, pending.missing)
-        return Lookup(states, await self._admit(pending))
+        missing = pending.missing
+        former = [pending.former[entity] for entity in missing] if pending.former else []
+        # In one go: asked one after the other, a state that a sweep moves meanwhile would be under neither name.
+        found = await self._ledger.states(shard, [*missing, *former])
+        states, before = found[: len(missing)], found[len(missing) :]
+        moving = {entity: (name, old) for entity, name, new, old in zip(missing, former, states, before) if new is None and old is not None}
+        return Lookup(states, await self._admit(pending), moving)
 
     async def _admit(self, pending: Pending) -> dict[Registry, dict[str, bool]]:
         return {r: await self._ledger.admit(self._source.name, r, sorted(texts)) for r, texts in pending.unknown.items()}
@@ -171,11 +193,13 @@ class CountingAgent(Agent):
         if opened.lookup is not None:
             found = await opened.lookup
             work.hold(pending.missing, found.states)
+            work.hold_former(found.former)
             if found.admitted:
                 work.learn(pending, found.admitted)
             while pending.unknown:  # combinations, once their parts are known
                 work.learn(pending, await self._admit(pending))
-        counted = work.fold(pending)
+        async with self._custodian.turn():
+            counted = work.fold(pending)
         if counted.checked is not None:
             self._report(partition.shard, counted.checked)
         self._limit.note(counted.records, counted.rejected)
@@ -206,6 +230,8 @@ class CountingAgent(Agent):
 
     async def _sweep(self, partition: Partition, work: ShardCount) -> None:
         """Look through some of the stored states, and write what may rest or go."""
+        if work.names is not None:
+            await self._custodian.written(partition)  # else a name that is just being left behind would be looked at
         cursor, found = await self._ledger.scan(partition.shard, work.sweep.cursor, SWEEP_STATES)
         resting, forgotten = work.rest(found)
         work.sweep.went_on(cursor, work.watermark_us)
@@ -217,12 +243,14 @@ class CountingAgent(Agent):
 class RekeyingAgent(Agent):
     """Writes the records of an unkeyed topic to its keyed copy, with where they came from in headers."""
 
-    def __init__(self, *shared: Any) -> None:
+    def __init__(self, *shared: Any, reading: Reading | None = None) -> None:
         super().__init__(*shared)
-        self._decoder = EventDecoder(self._source.fields, (), record_bytes_max=self._source.record_bytes_max)
+        self._reading = reading or self._reading
+        source = self._source
+        self._decoder = EventDecoder(source.fields, (), record_bytes_max=source.record_bytes_max, preset=preset_of(source.preset))
 
-    def _open(self, partition: Partition, chunk: Chunk) -> tuple[Chunk, Batch]:
-        values, keys = [r.value for r in chunk.records], [r.key for r in chunk.records]
+    def _open(self, partition: Partition, chunk: Chunk, readers: Readers) -> tuple[Chunk, Batch]:
+        values, keys = self._reading.values(chunk.records, readers), [r.key for r in chunk.records]
         return chunk, self._decoder.decode(values, keys, self._clock(), self._source.max_skew.micros)
 
     async def _close(self, partition: Partition, opened: tuple[Chunk, Batch]) -> None:
@@ -245,6 +273,7 @@ class RekeyingAgent(Agent):
             ("fw-source-topic", tp.topic.encode()),
             ("fw-source-partition", str(tp.partition).encode()),
             ("fw-source-offset", str(record.offset).encode()),
+            *carried_headers(self._source, record),
         ]
         return self._source.keyed_topic, entity.encode(), record.value, headers
 

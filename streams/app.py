@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
-import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from importlib import metadata
 from pathlib import Path
@@ -18,24 +17,31 @@ from typing import Any
 
 import faust
 import structlog
-from faust.contrib.asgi import serve_asgi
+from faust.contrib.asgi import AsgiService
 from faust.types import TP
 
 from schemas.config import Config, Source, load
 from schemas.errors import UsageError
-from schemas.settings import Settings, load_settings
+from schemas.settings import Settings, WebSettings, load_settings
 from streams.agents import Agent, CountingAgent, RekeyingAgent, not_seen
 from streams.audit import Audit
 from streams.backfill import Records, backfill, read_partition
+from streams.brokers import Brokers, brokers_of
 from streams.counting import ShardCount
 from streams.custody import Custodian, Watched
-from streams.ledger.contract import Claim
+from streams.ledger.contract import UNKEYED, Claim
+from streams.logs import configure_logs, library_config
 from streams.plan import Plan
 from streams.producer import AckedProducer
+from streams.reading import reading_of
+from streams.redis_client import check
 from streams.service import Service
 from streams.topics import prepare_topics
 from streams.transport import ChunkSchema
+from streams.web.accepting import Server
+from streams.web.access import unguarded
 from streams.web.api import create_api
+from streams.web.connections import connections
 
 BUFFERED_CHUNKS = 8
 COMMIT_SECONDS = 5.0
@@ -61,24 +67,41 @@ def build_app(config: Config, settings: Settings) -> FunnelApp:
         service.worker,
         session_seconds=settings.kafka.session_timeout_seconds,
         end_slack=settings.kafka.end_offset_slack,
+        keys=UNKEYED if service.names is None else service.names.fingerprints,
     )
-    producer = AckedProducer(settings.kafka.brokers)
+    brokers = brokers_of(settings.kafka)
+    producer = AckedProducer(brokers)
     for source in config.sources:
-        _add_source(app, config, settings, source, watched, producer)
+        _add_source(app, config, settings, source, watched, producer, brokers)
     _add_tasks(app, producer)
-    web = settings.web
-    serve_asgi(
-        app,
-        create_api(service, version),
-        host=web.host,
-        port=web.port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=2,
-        limit_concurrency=2500,
-    )
+    _serve(app, settings.web, version)
     return app
+
+
+class Serving(AsgiService):
+    """Faust's service for an ASGI app, over our server."""
+
+    def _create_server(self) -> Server:
+        return Server(super()._create_server().config)
+
+
+def _serve(app: FunnelApp, web: WebSettings, version: str) -> None:
+    options = {
+        "log_level": "error",  # what it warns of is counted in `web.connections`
+        "access_log": False,
+        "log_config": None,  # through the one pipe
+        "server_header": False,
+        "timeout_graceful_shutdown": 2,
+        **connections(web, time.monotonic(), app.service.worker.let_go),
+    }
+    served = {
+        "asgi_app": create_api(app.service, version),
+        "faust_app": app,
+        "host": web.host,
+        "port": web.port,
+        "uvicorn_options": options,
+    }
+    app.web_server(type("Web", (Serving,), served))
 
 
 def _faust_settings(settings: Settings) -> dict[str, Any]:
@@ -86,6 +109,7 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
     brokers = ";".join(f"chunked://{b.strip()}" for b in kafka.brokers.split(","))
     return {
         "broker": brokers,
+        "broker_credentials": brokers_of(kafka).faust_credentials(),
         "store": "memory://",
         "autodiscover": False,
         "datadir": Path(tempfile.gettempdir()) / "funnelwatch-faust",  # Faust wants a folder; nothing is kept there
@@ -102,39 +126,47 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
         "stream_wait_empty": False,
         "stream_buffer_maxsize": BUFFERED_CHUNKS,
         "worker_redirect_stdouts": False,
+        "logging_config": library_config(settings.log_level, settings.log_format),
     }
 
 
 def _add_source(
-    app: FunnelApp, config: Config, settings: Settings, source: Source, watched: dict[str, Watched], producer: AckedProducer
+    app: FunnelApp,
+    config: Config,
+    settings: Settings,
+    source: Source,
+    watched: dict[str, Watched],
+    producer: AckedProducer,
+    brokers: Brokers,
 ) -> None:
     plan = Plan(config, source)
-    service = app.service
+    service, names = app.service, app.service.names
+    reading = reading_of(source, settings.registry)
     shared = (app.custody, producer, service.worker, source)
 
     def begin(claim: Claim) -> ShardCount:
-        audit = Audit(plan, settings.worker.audit_share) if settings.worker.audit_share else None
-        return ShardCount(plan, claim.watermark_us, audit)
+        audit = Audit(plan, settings.worker.audit_share, concealed=names is not None) if settings.worker.audit_share else None
+        return ShardCount(plan, claim.watermark_us, audit, names)
 
     async def count_anew(claim: Claim, tp: TP, first: int) -> None:
         async def read_back(begin: int, end: int) -> AsyncIterator[Records]:
             highest: dict[int, int] = {}
-            async for records in read_partition(settings.kafka.brokers, tp.topic, tp.partition, begin, end):
+            async for records in read_partition(brokers, tp.topic, tp.partition, begin, end):
                 taken = records
                 if not source.entity_key:
                     taken, upstream = not_seen(records, highest)
                     highest.update(upstream)
-                yield [r.value for r in taken], [r.key for r in taken]
+                yield await reading.all(taken), [r.key for r in taken]
 
-        await backfill(service.ledger, claim, Plan(config, source), first, read_back)
+        await backfill(service.ledger, claim, Plan(config, source), first, read_back, names)
 
-    counting = CountingAgent(service.ledger, plan, *shared, states_max=settings.worker.states_max)
+    counting = CountingAgent(service.ledger, plan, *shared, states_max=settings.worker.states_max, reading=reading)
     definitions = tuple(funnel.definition for funnel in plan.funnels)
     watched[source.keyed_topic] = Watched(source, source.name, begin, definitions, count_anew)
     _add_agent(app, source.keyed_topic, f"count-{source.name}", counting)
     if not source.entity_key:
         watched[source.topic] = Watched(source, f"{source.name}/intake", lambda claim: None)
-        _add_agent(app, source.topic, f"rekey-{source.name}", RekeyingAgent(*shared))
+        _add_agent(app, source.topic, f"rekey-{source.name}", RekeyingAgent(*shared, reading=reading))
 
 
 def _add_agent(app: FunnelApp, topic: str, name: str, agent: Agent) -> None:
@@ -162,12 +194,13 @@ def _add_tasks(app: FunnelApp, producer: AckedProducer) -> None:
 
 def run_worker(config: Config, settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit code. Raises UsageError when it cannot begin."""
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format, settings.log_repeat_seconds)
     with contextlib.suppress(ImportError):
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.run(prepare_topics(settings.kafka.brokers, config, create=settings.kafka.create_topics))
+    check(settings.redis)  # before anything is done
+    asyncio.run(prepare_topics(brokers_of(settings.kafka), config, create=settings.kafka.create_topics))
     # Millions of long-lived states: the collector need not look at them for every thousand new ones.
     gc.set_threshold(300_000, 20, 50)
     app = build_app(config, settings)
@@ -176,28 +209,14 @@ def run_worker(config: Config, settings: Settings) -> int:
     worker = app.Worker(loglevel="warn", quiet=True, redirect_stdouts=False, loop=loop)
     worker.spinner = None  # escape codes have no place in a service's output
     structlog.get_logger().info("starting", brokers=settings.kafka.brokers, group=settings.kafka.group, port=settings.web.port)
+    warning = unguarded(settings.web.host, config.access)
+    if warning:
+        structlog.get_logger().warning("open to others", remedy=warning)
     try:
         worker.execute_from_commandline()
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
-
-
-def configure_logs(level: str) -> None:
-    """Structured lines on stderr."""
-    number = getattr(logging, level.upper())
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
 
 
 def __getattr__(name: str) -> Any:
@@ -207,5 +226,5 @@ def __getattr__(name: str) -> Any:
     settings = load_settings()
     if not settings.config:
         raise UsageError("set FUNNELWATCH_CONFIG to the config file, or run `funnelwatch worker --config F`")
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format, settings.log_repeat_seconds)
     return build_app(load(settings.config), settings)

@@ -62,7 +62,7 @@ class Archive:
         made: list[HistoryPoint] = []
         for number, point in enumerate(points(counts, view.at_us, cut, int(asked.window), asked.basis, splits, found)):
             made += [point] if point is not None else []
-            if number % AT_ONCE == AT_ONCE - 1:
+            if number % max(1, AT_ONCE // len(splits)) == 0:
                 await asyncio.sleep(0)  # so that a long page does not hold up the loop
         return self._report(asked, view, cut, made), cut.next_us
 

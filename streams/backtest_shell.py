@@ -19,9 +19,12 @@ from schemas.errors import FunnelwatchError, UsageError
 from schemas.event import iso
 from schemas.report import Transition
 from schemas.rule import Rule
+from schemas.settings import RegistrySettings
+from streams.brokers import Where, options_of
 from streams.console import Row, number, progress_bar, ratio
 from streams.files import EventFile
 from streams.history import History, history_of
+from streams.reading import reading_of
 
 INCIDENTS_BYTES_MAX = 1_000_000
 FETCH_MS = 1_000
@@ -35,10 +38,11 @@ TUNING_HEADERS = ("rule", "threshold", "asks for", "false pages a month", "at mo
 class Topic:
     """A Kafka topic between two event times: from the first to before the second (µs)."""
 
-    brokers: str
+    brokers: Where
     name: str
     from_us: int
     to_us: int
+    registry: RegistrySettings
 
 
 @contextmanager
@@ -71,38 +75,41 @@ def _of_topic(config: Config, topic: Topic, source: str | None) -> History:
     with progress_bar(f"reading {topic.name}", 0) as advance:
 
         async def fill() -> None:
-            async for values in _values(topic, found.source.max_skew.micros):
-                found.add(values)
+            reading = reading_of(found.source, topic.registry)
+            async for records in _records(topic, found.source.max_skew.micros):
+                found.add(await reading.all(records))
                 advance(lambda: found.consumed)
+            await reading.close()
 
         asyncio.run(fill())
     found.sort()
     return found
 
 
-async def _values(topic: Topic, skew_us: int) -> AsyncIterator[list[bytes | None]]:
+async def _records(topic: Topic, skew_us: int) -> AsyncIterator[list[Any]]:
     """All records that may be events of the span: nothing is produced long before it happens, but it may be any time later."""
     from aiokafka import AIOKafkaConsumer, TopicPartition
     from aiokafka.errors import KafkaError
 
     since_ms = max(0, topic.from_us - skew_us) // 1000
+    options: dict[str, Any] = {"enable_auto_commit": False, "auto_offset_reset": "earliest"}
     try:
         tps = [TopicPartition(topic.name, partition) for partition in await _partitions(topic)]
-        async with AIOKafkaConsumer(bootstrap_servers=topic.brokers, enable_auto_commit=False, auto_offset_reset="earliest") as consumer:
+        async with AIOKafkaConsumer(**options_of(topic.brokers), **options) as consumer:
             consumer.assign(tps)
             since = await consumer.offsets_for_times(dict.fromkeys(tps, since_ms))
             ends = await consumer.end_offsets(tps)
             for tp, first in since.items():
                 consumer.seek(tp, ends[tp] if first is None else first.offset)
-            async for values in _up_to(consumer, ends):
-                yield values
+            async for records in _up_to(consumer, ends):
+                yield records
     except (KafkaError, OSError, TimeoutError, asyncio.TimeoutError) as error:
         raise FunnelwatchError(
             f"Kafka at {topic.brokers} does not give the records of {topic.name} ({error!r}); start it, or name it with --brokers"
         ) from None
 
 
-async def _up_to(consumer: Any, ends: dict[Any, int]) -> AsyncIterator[list[bytes | None]]:
+async def _up_to(consumer: Any, ends: dict[Any, int]) -> AsyncIterator[list[Any]]:
     """What is in the log now: to its end as reported, or as the first fetch shows it, since reports can trail. Raises TimeoutError."""
     left, heard, shown = set(ends), time.monotonic(), set[Any]()
     while left:
@@ -114,7 +121,7 @@ async def _up_to(consumer: Any, ends: dict[Any, int]) -> AsyncIterator[list[byte
                 ends[tp] = max(ends[tp], end)
             if records:
                 heard = time.monotonic()
-                yield [record.value for record in records if tp not in shown or record.offset < ends[tp]]
+                yield [record for record in records if tp not in shown or record.offset < ends[tp]]
             elif await consumer.position(tp) >= ends[tp]:
                 left.discard(tp)
         if time.monotonic() - heard > SILENCE_SECONDS_MAX:
@@ -124,7 +131,7 @@ async def _up_to(consumer: Any, ends: dict[Any, int]) -> AsyncIterator[list[byte
 async def _partitions(topic: Topic) -> list[int]:
     from aiokafka.admin import AIOKafkaAdminClient
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=topic.brokers)
+    admin = AIOKafkaAdminClient(**options_of(topic.brokers))
     await admin.start()
     try:
         names = await admin.list_topics()

@@ -7,7 +7,6 @@ that `check` and `--help` stay quick.
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import traceback
 from contextlib import suppress
@@ -19,8 +18,15 @@ import typer
 from schemas.errors import FunnelwatchError, UsageError
 from streams.cli_alerts import alerts, silence
 from streams.cli_backtest import backtest
+from streams.cli_dashboards import dashboards
 from streams.cli_dictionary import dictionary
+from streams.cli_doctor import doctor
+from streams.cli_init import init
+from streams.cli_mcp import mcp
 from streams.cli_rules import rules
+from streams.cli_token import token
+from streams.cli_topics import topics
+from streams.cli_traffic import traffic
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -36,6 +42,13 @@ app.add_typer(alerts, name="alerts")
 app.command()(rules)
 app.command()(backtest)
 app.command()(dictionary)
+app.command()(dashboards)
+app.command()(init)
+app.command()(mcp)
+app.command()(topics)
+app.command()(doctor)
+app.add_typer(token, name="token")
+app.command()(traffic)
 
 ConfigFile = Annotated[Path, typer.Option("--config", metavar="FILE", help="The config file.")]
 EventsFile = Annotated[Path, typer.Argument(metavar="FILE", help="Events, JSONL or CSV with a header; .gz as it is.")]
@@ -114,6 +127,7 @@ def send(
     from schemas.config import load
     from schemas.settings import load_settings
     from streams import send as sending
+    from streams.brokers import brokers_of
     from streams.console import progress_bar
     from streams.files import EventFile
 
@@ -126,8 +140,10 @@ def send(
     if sort:
         records = iter(sorted(records, key=lambda record: record.at_us))
     with progress_bar(f"sending {file.name}", events.size) as advance:
-        where = brokers or load_settings().kafka.brokers
-        sent = sending.send(records, where, topic, sending.Pace(rate, speed), lambda: advance(lambda: events.position))
+        ours = brokers_of(load_settings().kafka)
+        sent = sending.send(
+            records, ours.at(brokers) if brokers else ours, topic, sending.Pace(rate, speed), lambda: advance(lambda: events.position)
+        )
     unkeyed = f", {sent.unkeyed:,} of them without an entity and so without a key" if sent.unkeyed else ""
     pace = f"{sent.seconds:.1f} s, {sent.records / max(sent.seconds, 1e-9):,.0f} a second"
     typer.echo(f"sent {sent.records:,} records to {sent.partitions} partitions of {topic} in {pace}{unkeyed}")
@@ -180,13 +196,12 @@ def rates(
     url: Url = None,
 ) -> None:
     """Live rates from a running service."""
-    from schemas.settings import load_settings
     from streams import tables
-    from streams.client import Client, address
+    from streams.client import Funnelwatch
     from streams.console import print_table
 
-    with Client(url or address(load_settings().web)) as client:
-        report = client.funnel(funnel, window, by, basis)
+    with Funnelwatch(url) as service:
+        report = service.funnel(funnel, window, basis or "users", by).model_dump(mode="json")
     if json_:
         typer.echo(json.dumps(report, ensure_ascii=False))
     else:
@@ -224,11 +239,10 @@ def explain(
 
 
 def _ask_entity(entity: str, url: str | None) -> dict[str, Any]:
-    from schemas.settings import load_settings
-    from streams.client import Client, address
+    from streams.client import Funnelwatch
 
-    with Client(url or address(load_settings().web)) as client:
-        return client.entity(entity)
+    with Funnelwatch(url) as service:
+        return service.explain(entity).model_dump(mode="json")
 
 
 def _count_entity(entity: str, file: Path, config: Path, source: str | None, form: str | None, at_us: int | None) -> dict[str, Any]:
@@ -328,7 +342,9 @@ def _surprised(error: Exception) -> int:
 
 def _quiet_libraries() -> None:
     """Kafka's client logs what we say in one line ourselves."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    from streams.logs import quiet_libraries
+
+    quiet_libraries()
 
 
 def _seconds(text: str) -> int:

@@ -6,17 +6,20 @@ import json
 import os
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from streams.client import Client
+    from pydantic import BaseModel
+
     from streams.console import Row
+
+Model = TypeVar("Model", bound="BaseModel")
 
 silence = typer.Typer(help="Hold alerts back for a while: add, list, expire.", no_args_is_help=True, rich_markup_mode=None)
 alerts = typer.Typer(help="Where the rules stand; acknowledge; what could not be delivered.", rich_markup_mode=None)
@@ -47,14 +50,17 @@ def silence_add(
     url: Url = None,
 ) -> None:
     """Tell nobody of the alerts that match everything named; what still fires at the end is told then."""
-    given = {"rule": rule, "funnel": funnel, "stage": stage, "dimension": dimension, "value": value}
-    matchers = {part: pattern for part, pattern in given.items() if pattern is not None}
+    from schemas.silence import NewSilence
+    from streams.client import Funnelwatch
+
+    parts = {"rule": rule, "funnel": funnel, "stage": stage, "dimension": dimension, "value": value}
+    matchers = {part: pattern for part, pattern in parts.items() if pattern is not None}
     if not matchers:
-        raise UsageError(f"say what to silence: --{', --'.join(given)}; --rule '*' is everything")
+        raise UsageError(f"say what to silence: --{', --'.join(parts)}; --rule '*' is everything")
     begins = _moment("--from", starts) if starts else None
-    asked = {"matchers": matchers, "ends": _end(begins, for_, until).isoformat(), "author": _author(author), "reason": reason}
-    with _client(url) as client:
-        added = client.post("/api/v1/silences", asked | ({"starts": begins.isoformat()} if begins else {}))
+    given = {"matchers": matchers, "starts": begins, "ends": _end(begins, for_, until), "author": _author(author), "reason": reason}
+    with Funnelwatch(url) as service:
+        added = _shown(service.add_silence(_asked(NewSilence, given)))
     typer.echo(f"{added['id']}: {_what(added)} is silent from {added['starts']} to {added['ends']}")
 
 
@@ -63,8 +69,10 @@ def silence_list(
     all_: Annotated[bool, typer.Option("--all", help="Those that are over too.")] = False, json_: Json = False, url: Url = None
 ) -> None:
     """Silences that are active or to come."""
-    with _client(url) as client:
-        found = client.get("/api/v1/silences")["silences"]
+    from streams.client import Funnelwatch
+
+    with Funnelwatch(url) as service:
+        found = [_shown(one) for one in service.silences()]
     shown = [one for one in found if all_ or one["state"] != "expired"]
     rows = [(s["id"], s["state"], _what(s), s["starts"], s["ends"], s["author"], s["reason"]) for s in shown]
     _print(SILENCES, rows, shown, json_=json_)
@@ -78,8 +86,11 @@ def silence_expire(
     url: Url = None,
 ) -> None:
     """End a silence now."""
-    with _client(url) as client:
-        over = client.delete(f"/api/v1/silences/{name}", {"author": _author(author), "reason": reason})
+    from schemas.silence import Signed
+    from streams.client import Funnelwatch
+
+    with Funnelwatch(url) as service:
+        over = _shown(service.expire_silence(name, _asked(Signed, {"author": _author(author), "reason": reason})))
     typer.echo(f"{over['id']}: {_what(over)} is over since {over['ends']}")
 
 
@@ -93,8 +104,10 @@ def alerts_(context: typer.Context) -> None:
 @alerts.command("list")
 def alerts_list(json_: Json = False, url: Url = None) -> None:
     """Where every rule stands."""
-    with _client(url) as client:
-        found = client.alerts()["states"]
+    from streams.client import Funnelwatch
+
+    with Funnelwatch(url) as service:
+        found = [_shown(one) for one in service.alerts().states]
     _print(ALERTS, [_alert_row(one) for one in found], found, json_=json_)
 
 
@@ -107,20 +120,26 @@ def alerts_ack(
     url: Url = None,
 ) -> None:
     """Say that you have seen an incident; it holds until that is over."""
+    from schemas.silence import NewAcknowledgement
+    from streams.client import Funnelwatch
+
     dimension, sign, value = (of or "").partition("=")
     if of is not None and not (dimension and sign):
         raise UsageError(f"{of!r} names no value; write DIMENSION=VALUE, as in device=ios")
     split = {"dimension": dimension, "value": value} if of is not None else {}
-    with _client(url) as client:
-        seen = client.post("/api/v1/alerts/ack", {"rule": rule, **split, "author": _author(author), "reason": reason})
+    given = {"rule": rule, **split, "author": _author(author), "reason": reason}
+    with Funnelwatch(url) as service:
+        seen = _shown(service.acknowledge(_asked(NewAcknowledgement, given)))
     typer.echo(f"{_alert_name(seen)}: acknowledged by {seen['acknowledged_by']} at {seen['acknowledged_at']}")
 
 
 @alerts.command("dead-letters")
 def alerts_dead_letters(json_: Json = False, url: Url = None) -> None:
     """Notifications that a channel refused, or did not take for a day."""
-    with _client(url) as client:
-        found = client.get("/api/v1/alerts/dead-letters")["dead_letters"]
+    from streams.client import Funnelwatch
+
+    with Funnelwatch(url) as service:
+        found = [_shown(one) for one in service.dead_letters()]
     rows = [(one["id"], one["status"], one["title"], one["at"], str(one["attempts"]), one["error"]) for one in found]
     _print(LETTERS, rows, found, json_=json_)
 
@@ -134,30 +153,51 @@ def alerts_resend(
     url: Url = None,
 ) -> None:
     """Send dead letters again."""
+    from schemas.silence import Resend
+    from streams.client import Funnelwatch
+
     if bool(names) == all_:
         raise UsageError("name the dead letters to send again, or say --all")
-    with _client(url) as client:
-        chosen = names or [one["id"] for one in reversed(client.get("/api/v1/alerts/dead-letters")["dead_letters"])]
+    with Funnelwatch(url) as service:
+        chosen = names or [one.id for one in reversed(service.dead_letters())]
         for name in chosen:
-            client.post("/api/v1/alerts/dead-letters", {"id": name, "author": _author(author), "reason": reason})
+            service.resend(_asked(Resend, {"id": name, "author": _author(author), "reason": reason}))
     typer.echo(f"{len(chosen)} dead letter{'s' * (len(chosen) != 1)} put among what waits to be sent")
 
 
 @alerts.command("audit")
 def alerts_audit(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50, json_: Json = False, url: Url = None
+    limit: Annotated[int, typer.Option(min=1, max=20_000, help="How many at most.")] = 50,
+    entity: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only the looks at this entity, which the log knows by a digest.")
+    ] = None,
+    json_: Json = False,
+    url: Url = None,
 ) -> None:
-    """Who silenced, acknowledged or resent what, when and why; newest first."""
-    with _client(url) as client:
-        found = client.get("/api/v1/audit", {"limit": str(limit)})["entries"]
+    """Who silenced, acknowledged or resent what, when and why, and who looked at which entity; newest first."""
+    from alerting.contract import AUDIT_MAX
+    from alerting.desk import digest_of
+    from streams.client import Funnelwatch
+
+    with Funnelwatch(url) as service:
+        read = service.audit(limit if entity is None else 2 * AUDIT_MAX)
+    found = [_shown(one) for one in read if entity is None or one.subject == digest_of(entity)][:limit]
     _print(AUDIT, [tuple(str(one[column]) for column in AUDIT) for one in found], found, json_=json_)
 
 
-def _client(url: str | None) -> Client:
-    from schemas.settings import load_settings
-    from streams.client import Client, address
+def _asked(model: type[Model], given: Mapping[str, Any]) -> Model:
+    from pydantic import ValidationError
 
-    return Client(url or address(load_settings().web))
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise UsageError("; ".join(wrong)) from None
+
+
+def _shown(found: BaseModel) -> dict[str, Any]:
+    """What the service said, as JSON."""
+    return found.model_dump(mode="json")
 
 
 def _print(headers: Sequence[str], rows: Sequence[Row], found: Any, *, json_: bool) -> None:

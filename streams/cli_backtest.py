@@ -102,8 +102,11 @@ def _where(
     if to_us <= from_us:
         raise UsageError("--to does not come after --from")
     from schemas.settings import load_settings
+    from streams.brokers import brokers_of
 
-    return Topic(brokers or load_settings().kafka.brokers, topic or "", from_us, to_us)
+    settings = load_settings()
+    ours = brokers_of(settings.kafka)
+    return Topic(ours.at(brokers) if brokers else ours, topic or "", from_us, to_us, settings.registry)
 
 
 def _only(config: Config, names: list[str] | None) -> Config:

@@ -13,13 +13,19 @@ from schemas.errors import UsageError
 def rules(
     config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The config file.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write the files there instead of printing them.")] = None,
+    job: Annotated[
+        str, typer.Option("--job", metavar="NAME", help="The `job` under which Prometheus scrapes the workers.")
+    ] = "funnelwatch",
+    runbooks: Annotated[
+        str, typer.Option("--runbooks", metavar="URL", help="Where the folder deploy/runbooks can be read, for `runbook_url`.")
+    ] = "deploy/runbooks",
 ) -> None:
     """Recording and alerting rules of Prometheus with the meaning of the config's, tests of them, and what they cannot express."""
     from alerting.prometheus_files import files, limits
     from schemas.config import load
 
     loaded = load(config)
-    written = files(loaded)
+    written = files(loaded, job, runbooks)
     if out is None:
         for name, text in written.items():
             typer.echo(f"--- # {name}\n{text}", nl=False)

@@ -9,6 +9,7 @@ from schemas.config import Source
 from schemas.errors import EverythingRejected
 from schemas.event import REASONS, Rejected
 from streams.producer import Outgoing
+from streams.records import carried_headers
 
 PAYLOAD_BYTES_MAX = 900_000  # a topic takes 1 MB by default
 RATIO_RECORDS_MIN = 10_000
@@ -28,6 +29,7 @@ def _letter(source: Source, tp: Any, record: Any, why: Rejected) -> Outgoing:
         ("fw-topic", origin.get("fw-source-topic", tp.topic.encode())),
         ("fw-partition", origin.get("fw-source-partition", str(tp.partition).encode())),
         ("fw-offset", origin.get("fw-source-offset", str(record.offset).encode())),
+        *carried_headers(source, record),
     ]
     value = record.value
     if value is not None and len(value) > PAYLOAD_BYTES_MAX:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from schemas.config import Config, load
 from schemas.errors import FunnelwatchError
-from streams.client import Client
+from streams.client import Funnelwatch
 from streams.demo_account import Account, settle, transitions
 from streams.demo_parts import Interrupts, Worker, choose_port, create_topic
 from streams.demo_view import View, transition_line, view
@@ -53,7 +53,7 @@ def run_demo(*, seconds: float | None, rate: float, port: int | None, browser: b
         out.say(f"page and API: {worker.url}  (Ctrl-C ends the demo)", "bold")
         if browser and sys.stdout.isatty():
             _open_browser(worker.url)
-        demo = Demo(config, broker.address, worker, stack.enter_context(Client(worker.url)), out)
+        demo = Demo(config, broker.address, worker, stack.enter_context(Funnelwatch(worker.url)), out)
         asyncio.run(demo.run(seconds, rate, interrupts))
         if seconds is not None:
             result = demo.account()
@@ -67,8 +67,8 @@ def run_demo(*, seconds: float | None, rate: float, port: int | None, browser: b
 class Demo:
     """Produces the traffic, and tells of it and of what the service makes of it."""
 
-    def __init__(self, config: Config, brokers: str, worker: Worker, client: Client, out: View) -> None:
-        self._config, self._brokers, self._worker, self._client, self._out = config, brokers, worker, client, out
+    def __init__(self, config: Config, brokers: str, worker: Worker, service: Funnelwatch, out: View) -> None:
+        self._config, self._brokers, self._worker, self._service, self._out = config, brokers, worker, service, out
         self._source = config.sources[0]
         self._kept: list[tuple[int, bytes | None, bytes]] = []  # partition, key, value of what was produced
         self._produced = 0
@@ -101,10 +101,10 @@ class Demo:
         """Wait until all is counted and the alert has had its say; the final line."""
         self._out.say("waiting until everything produced is counted")
         records = [(key, value) for _, key, value in sorted(self._kept, key=lambda kept: kept[0])]
-        account = settle(self._client, self._config, self._source.name, records)
+        account = settle(self._service, self._config, self._source.name, records)
         self._await_resolution()
         self._out.say(_verdict(account), "bold red" if account.lost or account.duplicated else "bold green")
-        return {**asdict(account), "alerts": transitions(self._client)}
+        return {**asdict(account), "alerts": transitions(self._service)}
 
     async def _produce(self, shop: Shop, end: float, stop: asyncio.Event, *, keep: bool) -> None:
         async with KeyedProducer(self._brokers, self._source.topic) as producer:
@@ -136,11 +136,11 @@ class Demo:
 
     def _poll(self) -> None:
         funnel = self._config.funnels[0].name
-        self._out.show(self._client.funnel(funnel, SHOWN_WINDOW), self._produced)
+        self._out.show(self._service.funnel(funnel, SHOWN_WINDOW).model_dump(mode="json"), self._produced)
         self._tell_transitions()
 
     def _tell_transitions(self) -> None:
-        found = transitions(self._client)
+        found = transitions(self._service)
         for one in found[self._told :]:
             self._out.say(*transition_line(one))
         self._told = len(found)
@@ -150,7 +150,7 @@ class Demo:
         deadline = time.monotonic() + RESOLVE_SECONDS
         while time.monotonic() < deadline:
             self._tell_transitions()
-            states = {state["state"] for state in self._client.alerts()["states"]}
+            states = {state.state for state in self._service.alerts().states}
             if states <= {"inactive"}:
                 return
             time.sleep(POLL_SECONDS / 2)

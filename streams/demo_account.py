@@ -9,7 +9,7 @@ from typing import Any
 
 from schemas.config import Config
 from schemas.funnel import Funnel
-from streams.client import Client
+from streams.client import Funnelwatch
 from streams.recount import Cell, Recount, compare, recount
 
 DEADLINE_SECONDS = 60.0
@@ -18,9 +18,9 @@ POLL_SECONDS = 0.5
 METRICS = {"funnel_stage_reached_total": "events", "funnel_stage_value_total": "value"}
 REPORTED = ("users", "events", "value", "entries", "conversions")  # of a stage, in every window
 NOT_SHOWN = frozenset({"reached", "entries", "conversions"})  # since ever: the service does not tell
-TRANSITION_KEYS = (
+TRANSITION_KEYS = {
     "at", "rule", "funnel", "stage", "dimension", "value", "state", "numerator", "denominator", "rate", "threshold",
-)  # fmt: skip
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Account:
     funnels: Mapping[str, Any]
 
 
-def settle(client: Client, config: Config, source: str, records: list[tuple[bytes | None, bytes]]) -> Account:
+def settle(service: Funnelwatch, config: Config, source: str, records: list[tuple[bytes | None, bytes]]) -> Account:
     """Wait until everything produced is counted and agrees with the recount, or has had its time to."""
     truth = recount(config, source, records)
     expected = {cell: number for cell, number in truth.cells().items() if cell[-1] not in NOT_SHOWN}
     deadline = time.monotonic() + DEADLINE_SECONDS
     counted = False
     while True:
-        got = observed(client, config, truth)
+        got = observed(service, config, truth)
         lost, duplicated = compare(expected, got)
         if not counted and _consumed(got) >= len(records):
             counted, deadline = True, min(deadline, time.monotonic() + CALM_SECONDS)
@@ -52,10 +52,10 @@ def settle(client: Client, config: Config, source: str, records: list[tuple[byte
     return Account(len(records), applied, lost, duplicated, {f.name: _shown(got, config, f) for f in config.funnels})
 
 
-def observed(client: Client, config: Config, truth: Recount) -> dict[Cell, float]:
+def observed(service: Funnelwatch, config: Config, truth: Recount) -> dict[Cell, float]:
     """The service's side of the recount's cells: from its metrics and from its reports."""
     found: dict[Cell, float] = {}
-    for name, labels, number in client.metrics():
+    for name, labels, number in service.metrics():
         if name == "funnel_records_total" and labels["source"] == truth.source:
             fate: Cell = ("fate", truth.source, labels["fate"])
             found[fate] = found.get(fate, 0) + number
@@ -64,13 +64,13 @@ def observed(client: Client, config: Config, truth: Recount) -> dict[Cell, float
     for funnel in config.funnels_of(truth.source):
         for window in map(str, config.windows_of(funnel)):
             for dimension in ("", *funnel.dimensions):
-                found |= _from_report(client.funnel(funnel.name, window, dimension or None), dimension)
+                found |= _from_report(service.funnel(funnel.name, window, by=dimension or None).model_dump(mode="json"), dimension)
     return found
 
 
-def transitions(client: Client) -> list[dict[str, Any]]:
+def transitions(service: Funnelwatch) -> list[dict[str, Any]]:
     """Every transition, oldest first, in the shape of a backtest line."""
-    return [{key: one[key] for key in TRANSITION_KEYS} for one in reversed(client.alerts()["transitions"])]
+    return [one.model_dump(mode="json", include=TRANSITION_KEYS) for one in reversed(service.alerts().transitions)]
 
 
 def _from_report(report: Mapping[str, Any], dimension: str) -> dict[Cell, float]:

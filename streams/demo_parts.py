@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.errors import UsageError
-from streams.client import Client
+from streams.client import Funnelwatch
 from streams.process import LOCALHOST, Process, ProcessFailed, free_port
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class Worker(Process):
         return ["env", *settings, sys.executable, "-m", "streams.cli", "worker", "--config", str(self._config)]
 
     def answers(self) -> bool:
-        with Client(self.url) as client:
-            return client.ready()
+        with Funnelwatch(self.url) as service:
+            return service.ready()
 
 
 class Interrupts:

@@ -10,6 +10,7 @@ from schemas.config import Config, Source
 from schemas.dictionary import Dictionary, Entry, FunnelEntry, Language, StepEntry, Term
 from schemas.duration import Duration, bucket_seconds
 from schemas.funnel import Exclusion, Funnel
+from schemas.presets import preset_of
 from streams.dictionary_alerts import alert_entry, pipeline_entry
 from streams.dictionary_terms import TERMS
 from streams.dictionary_words import Words, plain
@@ -52,6 +53,7 @@ def source_entry(source: Source, words: Words) -> Entry:
         counted=(
             words("src_entity", **fields),
             words("src_fields", **fields),
+            *([words("src_calls")] if "event" in preset_of(source.preset).otherwise else []),
             words(keyed if source.entity_key else "src_rekeyed", topic=words.name(source.keyed_topic)),
             words("src_lateness", lateness=words.span(source.allowed_lateness)),
             words("src_rejected", skew=words.span(source.max_skew), bytes=words.number(source.record_bytes_max)),

@@ -10,6 +10,7 @@ CHANGES: Mapping[str, tuple[str, str]] = {
     "x_stage": ("funnel {funnel}, stage {name}", "漏斗 {funnel}，阶段 {name}"),
     "x_dimension": ("funnel {funnel}, dimension {name}", "漏斗 {funnel}，维度 {name}"),
     "x_alert": ("alert {name}", "告警 {name}"),
+    "x_access": ("access", "访问"),
     "x_channel": ("channel {name}", "通道 {name}"),
     "x_was": ("{label}: {old} before, {new} now.", "{label}：原为 {old}，现为 {new}。"),
     "x_rewritten": ("{label}: written otherwise, and means the same.", "{label}：写法不同，含义相同。"),

@@ -59,6 +59,7 @@ class _Differ:
         yield from self.alerts()
         yield from self.fields(_At(self.words("x_alert", name=self.words.name(PIPELINE))), self.old.pipeline, self.new.pipeline)
         yield from self.channels()
+        yield from self.access()
 
     # Sources
 
@@ -221,6 +222,12 @@ class _Differ:
                 yield _change("running", at, words("x_gone"))
             elif was[name] != now[name]:
                 yield _change("running", at, words("x_channel_set", fields=words.listed(self.set_otherwise(was[name], now[name]))))
+
+    def access(self) -> Iterator[Change]:
+        was, now = self.old.access, self.new.access
+        if was != now:
+            said = self.words("x_channel_set", fields=self.words.listed(self.set_otherwise(was, now)))
+            yield _change("running", _At(self.words("x_access")), said)
 
     def set_otherwise(self, was: BaseModel, now: BaseModel) -> list[str]:
         """The labels of what differs; values may be secrets, and are not told."""

@@ -56,6 +56,13 @@ SOURCES: Mapping[str, Row] = {
         ),
         "在记录中，事件名位于 {event}，时间位于 {timestamp}，属性位于 {properties}；{event_id} 区分不同的事件，没有它时以整条记录区分。",
     ),
+    "src_calls": (
+        (
+            "A track call is the event that it names; any other call is the event of its type: page, screen, identify, group, alias. What a call "
+            "says as its name, category, context and traits is found among its properties too, unless they say otherwise."
+        ),
+        "track 调用即其所命名的事件；其他调用以其类型（page、screen、identify、group、alias）为事件。调用的 name、category、context 和 traits 也视同其属性，属性中另有同名者除外。",
+    ),
     "src_keyed": (
         "Records are keyed by their entity; one whose key is missing or is another is rejected.",
         "记录以实体为键；没有键或键不是该实体的记录会被拒绝。",

@@ -19,16 +19,7 @@ from redis import exceptions
 from redis.asyncio import Redis
 
 from schemas.errors import StoreError, StoreUnavailable
-
-PASSING = (
-    exceptions.ConnectionError,
-    exceptions.TimeoutError,
-    exceptions.ClusterDownError,
-    exceptions.MasterDownError,
-    exceptions.OutOfMemoryError,
-    exceptions.ReadOnlyError,
-    exceptions.TryAgainError,
-)
+from streams.redis_errors import PASSING, remedy, said
 
 # A token is at least Redis's own time in microseconds: after a flush, or a failover that lost the
 # last writes, a mere counter would hand out again a number that an earlier holder still carries.
@@ -89,6 +80,8 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except PASSING as error:
-        raise StoreUnavailable(f"Redis gave no answer ({error}); is it running, and is FUNNELWATCH_REDIS__URL right?") from error
+        raise StoreUnavailable(f"Redis gave no answer ({said(error)}); {remedy(error)}") from error
+    except exceptions.NoPermissionError as error:
+        raise StoreError(f"Redis refused a command ({error}); {remedy(error)}") from error
     except exceptions.RedisError as error:
         raise StoreError(f"Redis refused a command ({error}); are its keys used by something else?") from error

@@ -7,12 +7,12 @@ lease, so that `sum` and `max` over instances are both right. *Worker* metrics a
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from faust.types import TP
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.registry import Collector
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Definition:
 
 
 SPLIT = ("dimension", "value")
+CONFLICTS = ("fenced", "mismatch", "corrupt", "nostate", "unavailable", "failed", "halted", "backfill")
+LET_GO = ("slow", "crowded_out", "full", "deaf", "not_http", "too_many_requests", "too_many_of_one_address")
+OUTCOMES = ("delivered", "retried", "refused", "limited")
 DEFINITIONS = (
     Definition(
         "funnel_stage_users",
@@ -49,6 +52,24 @@ DEFINITIONS = (
         "Rate of the step into the stage, a fraction of 1; absent when nobody was there to convert; on basis users it can pass 1, "
         "on basis entries it is that of finished entries, on basis adjusted it is absent until there is enough history.",
         "When it falls below target, look which value of a dimension fell.",
+        "ledger",
+    ),
+    Definition(
+        "funnel_conversion_numerator",
+        "gauge",
+        ("funnel", "stage", "from_stage", "window", "basis", *SPLIT),
+        "What funnel_conversion_ratio is of: users at the stage (users), conversions of finished entries (entries), conversions in "
+        "the window (adjusted); there whenever the ratio is.",
+        "Sum it and its denominator before dividing, never average ratios.",
+        "ledger",
+    ),
+    Definition(
+        "funnel_conversion_denominator",
+        "gauge",
+        ("funnel", "stage", "from_stage", "window", "basis", *SPLIT),
+        "What funnel_conversion_ratio is out of: users at the stage before (users), finished entries (entries), the worth in entries "
+        "of what was due to convert in the window (adjusted); there whenever the ratio is.",
+        "When it is small, a ratio says little.",
         "ledger",
     ),
     Definition(
@@ -116,6 +137,14 @@ DEFINITIONS = (
         "ledger",
     ),
     Definition(
+        "funnel_window_incomplete",
+        "gauge",
+        ("funnel", "window"),
+        "1 while the window reaches back to before its funnel was counted as it is defined now, else 0.",
+        "Its counts are too low: wait until the window has passed, or run `funnelwatch backfill FUNNEL`.",
+        "ledger",
+    ),
+    Definition(
         "funnel_alert_state",
         "gauge",
         ("rule", *SPLIT),
@@ -149,6 +178,15 @@ DEFINITIONS = (
         "worker",
     ),
     Definition(
+        "funnel_retention_headroom_records",
+        "gauge",
+        ("source", "partition"),
+        "Records between the oldest that the topic still keeps and the position of an assigned partition; at 0 with lag, what is "
+        "deleted next is lost.",
+        "When it falls while there is lag, lengthen the topic's retention first, then see why counting is slow.",
+        "worker",
+    ),
+    Definition(
         "funnel_apply_seconds",
         "histogram",
         (),
@@ -160,7 +198,7 @@ DEFINITIONS = (
         "funnel_ledger_conflicts_total",
         "counter",
         ("kind",),
-        "Times a partition had to be claimed anew, by kind: fenced, mismatch, corrupt, nostate, unavailable, failed, halted, backfill.",
+        f"Times a partition had to be claimed anew, by kind: {', '.join(CONFLICTS)}.",
         "A few at a rebalance are normal; a steady rate of fenced means two deployments share one ledger.",
         "worker",
     ),
@@ -170,6 +208,15 @@ DEFINITIONS = (
         ("channel", "outcome"),
         "Notifications, by outcome: delivered, retried, refused, limited (held back by the channel's limit, to be told together).",
         "When refused or retried rises, try the channel's address by hand; `funnelwatch alerts dead-letters` lists what was given up.",
+        "worker",
+    ),
+    Definition(
+        "funnel_http_let_go_total",
+        "counter",
+        ("reason",),
+        "Connections and requests that were let go: slow (no whole request in time), crowded_out (only waiting while others came), full "
+        "(too many connections), deaf (does not read its answer), not_http, too_many_requests, too_many_of_one_address.",
+        "When it rises, somebody floods the port; `too_many_requests` alone: raise FUNNELWATCH_WEB__REQUESTS_PER_SECOND, or add workers.",
         "worker",
     ),
     Definition(
@@ -195,6 +242,22 @@ DEFINITIONS = (
         ("source",),
         "Records of audited entities whose counts were compared with the recount.",
         "While it stands still nothing is checked: only entities that were never met before are audited.",
+        "worker",
+    ),
+    Definition(
+        "funnel_stream_clients",
+        "gauge",
+        (),
+        "Clients that listen to /api/v1/stream.",
+        "At 2,000 others are asked to try again later: add workers, and share the clients out among them.",
+        "worker",
+    ),
+    Definition(
+        "funnel_stream_dropped_total",
+        "counter",
+        (),
+        "Clients of /api/v1/stream that were let go because they did not keep up; they come back by themselves.",
+        "A few are sleeping laptops; a steady rate means that the network or a proxy in between is too slow.",
         "worker",
     ),
     Definition(
@@ -224,14 +287,23 @@ class WorkerMetrics:
         self.registry = CollectorRegistry()
         self.lag = self._gauge("funnel_lag_records")
         self.progress = self._gauge("funnel_progress_seconds")
+        self._headroom = self._gauge("funnel_retention_headroom_records")
+        self._headroom_of: dict[TP, str] = {}
         spec = BY_NAME["funnel_apply_seconds"]
         buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
         self.apply_seconds = Histogram(spec.name, spec.help, spec.labels, registry=self.registry, buckets=buckets)
         self._conflicts = self._counter("funnel_ledger_conflicts_total")
+        for kind in CONFLICTS:  # from 0 on: an increase from nothing is none to Prometheus
+            self._conflicts.labels(kind)
         self._notifications = self._counter("funnel_notifications_total")
+        self._let_go = self._counter("funnel_http_let_go_total")
+        for reason in LET_GO:
+            self._let_go.labels(reason)
         self.dead_letters = self._counter("funnel_dead_letters_total")
         self.audit_difference = self._gauge("funnel_audit_difference")
         self.audit_events = self._counter("funnel_audit_events_total")
+        self.stream_clients = self._gauge("funnel_stream_clients")
+        self.stream_dropped = self._counter("funnel_stream_dropped_total")
         self.lease = self._gauge("funnelwatch_lease_held")
         self._gauge("funnelwatch_build_info").labels(version).set(1)
         self._sources: dict[TP, str] = {}
@@ -239,8 +311,17 @@ class WorkerMetrics:
     def conflict(self, kind: str) -> None:
         self._conflicts.labels(kind).inc()
 
+    def channels(self, names: Iterable[str]) -> None:
+        """Those that there are, each outcome from 0 on."""
+        for name in names:
+            for outcome in OUTCOMES:
+                self._notifications.labels(name, outcome)
+
     def notification(self, channel: str, outcome: str) -> None:
         self._notifications.labels(channel, outcome).inc()
+
+    def let_go(self, reason: str) -> None:
+        self._let_go.labels(reason).inc()
 
     def at(self, tp: TP, source: str, lag: int, idle_seconds: float) -> None:
         """Where an assigned partition stands."""
@@ -248,8 +329,16 @@ class WorkerMetrics:
         self.lag.labels(source, str(tp.partition)).set(lag)
         self.progress.labels(source, str(tp.partition)).set(idle_seconds if lag else 0)
 
+    def kept(self, tp: TP, source: str, headroom: int) -> None:
+        """How many records the topic still keeps before the position of an assigned partition."""
+        self._headroom_of[tp] = source
+        self._headroom.labels(source, str(tp.partition)).set(headroom)
+
     def forget(self, tp: TP) -> None:
         """The partition is not ours any more."""
+        kept = self._headroom_of.pop(tp, None)
+        if kept is not None:
+            self._headroom.remove(kept, str(tp.partition))
         source = self._sources.pop(tp, None)
         if source is not None:
             self.lag.remove(source, str(tp.partition))
@@ -264,14 +353,9 @@ class WorkerMetrics:
         return Counter(spec.name, spec.help, spec.labels, registry=self.registry)
 
 
-def exposition(worker: WorkerMetrics, collector: Collector | None) -> bytes:
-    """The text of /metrics: the worker's own, and the ledger's where this worker holds the lease."""
-    text = generate_latest(worker.registry)
-    if collector is None:
-        return text
-    registry = CollectorRegistry()
-    registry.register(collector)
-    return text + generate_latest(registry)
+def exposition(worker: WorkerMetrics, ledger: bytes | None = None) -> bytes:
+    """The worker's own part of /metrics; that of the ledger follows where this worker holds the lease."""
+    return generate_latest(worker.registry) + (ledger or b"")
 
 
 def page() -> str:

@@ -10,6 +10,7 @@ from zlib import crc32
 from schemas.config import Config, Source
 from schemas.event import Batch, EventDecoder, Reject, Rejected
 from schemas.funnel import NONE, OTHER, Funnel
+from schemas.presets import preset_of
 from streams.matching import Match, Matcher, asked_paths
 from streams.retention import kept_widths, state_seconds
 from streams.values import COMBINED, GROUP, SEPARATOR, Registry, Values, dimension_text, millionths
@@ -56,6 +57,7 @@ class Plan:
             sorted(paths),
             check_keys=source.entity_key and not source.trust_key,
             record_bytes_max=source.record_bytes_max,
+            preset=preset_of(source.preset),
         )
         self.matcher = Matcher([(f.definition, f.funnel) for f in self.funnels], self.decoder.getter)
         self._amount_getters = {

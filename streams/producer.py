@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownError
 
 from schemas.errors import StoreUnavailable
+from streams.brokers import Where, options_of
 
 Headers = Sequence[tuple[str, bytes]]
 Outgoing = tuple[str, bytes | None, bytes | None, Headers]  # topic, key, value, headers
@@ -22,7 +23,7 @@ class AckedProducer:
     re-keyed late can never stand behind one re-keyed after it.
     """
 
-    def __init__(self, brokers: str, *, request_bytes_max: int = 16_000_000) -> None:
+    def __init__(self, brokers: Where, *, request_bytes_max: int = 16_000_000) -> None:
         self._brokers = brokers
         self._bytes_max = request_bytes_max
         self._producer: AIOKafkaProducer | None = None
@@ -58,7 +59,7 @@ class AckedProducer:
                 return  # it was broken already; that is why it goes
 
 
-async def started_producer(brokers: str, **options: Any) -> AIOKafkaProducer:
+async def started_producer(brokers: Where, **options: Any) -> AIOKafkaProducer:
     """A producer that waits for every replica, and is idempotent if the broker can.
 
     The embedded broker cannot: order then rests on there being one request in flight a partition,
@@ -70,8 +71,8 @@ async def started_producer(brokers: str, **options: Any) -> AIOKafkaProducer:
         return await _start(brokers, enable_idempotence=False, **options)
 
 
-async def _start(brokers: str, **options: Any) -> AIOKafkaProducer:
-    producer = AIOKafkaProducer(bootstrap_servers=brokers, acks="all", **options)
+async def _start(brokers: Where, **options: Any) -> AIOKafkaProducer:
+    producer = AIOKafkaProducer(acks="all", **options_of(brokers), **options)
     try:
         await producer.start()
     except BaseException:

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 from schemas.errors import FunnelwatchError
+from streams.brokers import Where
 from streams.producer import started_producer
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class KeyedProducer:
     Raises KafkaUnavailable.
     """
 
-    def __init__(self, brokers: str, topic: str) -> None:
+    def __init__(self, brokers: Where, topic: str) -> None:
         self.brokers, self.topic = brokers, topic
         self.partitions = 0
         self._open: dict[int, BatchBuilder] = {}

@@ -25,6 +25,10 @@ Split = tuple[str, str]  # dimension and value
 class AdjustedRates(Protocol):
     """The age-adjusted rate of the step into a stage, over a trailing window."""
 
+    def parts(self, stage: int, window_seconds: int, split: Split | None) -> tuple[int, float] | None:
+        """What the rate is made of, at a small part of the cost of `step`; None where there is no rate."""
+        ...
+
     def step(self, stage: int, window_seconds: int, split: Split | None) -> tuple[Rate, Adjusted]: ...
 
 

@@ -19,10 +19,15 @@ from streams.adjusting import Adjusting
 from streams.collector import SourceReading
 from streams.ledger.contract import Kept, Ledger, Position
 from streams.plan import FunnelPlan, Plan
-from streams.rates import breakdowns, overall, stage_reports
+from streams.rates import breakdowns, overall, rate, stage_reports
+from streams.retention import USERS
+from streams.snapshots import read_whole
 from streams.tally import BucketKey
 from streams.watermark import is_catching_up, is_stale, report_time
 from streams.windows import Cells, FunnelCounts, first_bucket
+
+ADDED_AT_ONCE = 50  # buckets
+FORGOTTEN_AT_ONCE = 10  # funnels
 
 
 def now_us() -> int:
@@ -137,8 +142,10 @@ class Reader:
         marks = [p.watermark_us for p in view.positions.values()]
         view.at_us = report_time(marks, self._clock(), view.at_us)
         if view.at_us is not None:
-            for counts in view.counts.values():
+            for number, counts in enumerate(view.counts.values(), 1):
                 counts.forget_before(view.at_us)
+                if number % FORGOTTEN_AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     async def _follow(self, view: SourceView, shards: list[str]) -> bool:
         """Add what was written since; False when a shard has to be read whole."""
@@ -153,17 +160,18 @@ class Reader:
         for shard, change in zip(since, found):
             if change is not None:
                 for buckets, totals in change.deltas or ():
-                    _add(view, buckets, totals)
+                    await _add(view, buckets, totals)
                 view.positions[shard] = change.position
         return True
 
     async def _read_whole(self, name: str, shards: list[str]) -> SourceView:
         old, view = self.views[name], self._new_view(self.config.source(name))
-        for shard in shards:
-            snapshot = await self._ledger.snapshot(shard, view.kept)
-            if snapshot is not None:
-                _add(view, snapshot.buckets, snapshot.totals)
-                view.positions[shard] = snapshot.position
+        found = await asyncio.gather(*[read_whole(self._ledger, shard, view.kept) for shard in shards])
+        for shard, whole in zip(shards, found):
+            if whole is not None:
+                for buckets, totals in whole.counts:
+                    await _add(view, buckets, totals)
+                view.positions[shard] = whole.position
         view.at_us = old.at_us
         self.views[name] = view
         return view
@@ -204,7 +212,8 @@ class Reader:
         """A funnel as configured, with its overall rate over the first of its windows."""
         spec = self.config.funnel(funnel)
         view = self.views[spec.source]
-        report = self.report(funnel, spec.windows[0]) if view.at_us is not None else None
+        counts, at_us, last = view.counts[funnel], view.at_us, len(spec.stages) - 1
+        users = [] if at_us is None else [counts.count(USERS, stage, spec.windows[0], at_us) for stage in (last, 0)]
         return FunnelSummary(
             name=funnel,
             title=spec.title or funnel,
@@ -215,8 +224,8 @@ class Reader:
             windows=tuple(str(w) for w in self.config.windows_of(spec)),
             dimensions=tuple(spec.dimensions),
             stages=tuple(s.name for s in spec.stages),
-            overall=report.overall if report else None,
-            at=report.at if report else None,
+            overall=rate(*users) if users else None,
+            at=None if at_us is None else moment_of(at_us),
         )
 
     def readings(self) -> list[SourceReading]:
@@ -234,14 +243,23 @@ class Reader:
             view.counts,
             {name: tuple((str(w), int(w)) for w in self.config.windows_of(f)) for name, f in funnels.items()},
             {name: view.adjusted(name) for name in funnels},
+            {
+                (f.funnel.name, str(window))
+                for f in view.plan.funnels
+                for window in self.config.windows_of(f.funnel)
+                if view.misses(f, int(window))
+            },
         )
 
 
-def _add(view: SourceView, buckets: Mapping[BucketKey, Cells], totals: Mapping[int, Cells]) -> None:
+async def _add(view: SourceView, buckets: Mapping[BucketKey, Cells], totals: Mapping[int, Cells]) -> None:
+    """Add counts; a chunk of a hundred funnels has thousands of buckets, so others have their turn in between."""
     by_definition = {counts.plan.definition: counts for counts in view.counts.values()}
-    for (definition, width, bucket), cells in buckets.items():
+    for number, ((definition, width, bucket), cells) in enumerate(buckets.items(), 1):
         if definition in by_definition:
             by_definition[definition].add(width, bucket, cells)
+        if number % ADDED_AT_ONCE == 0:
+            await asyncio.sleep(0)
     for definition, cells in totals.items():
         if definition in by_definition:
             by_definition[definition].add_totals(cells)

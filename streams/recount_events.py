@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -35,11 +35,21 @@ class Event:
     event_id: str
     record: Mapping[str, Any]
     raw: bytes
+    beside: Mapping[str, str] = field(default_factory=dict)  # of its source's preset: property to where else it may be
 
     @property
     def identity(self) -> str | bytes:
         """What a copy of it has in common with it: its `event_id`; without one, its bytes."""
         return self.event_id or self.raw
+
+    def at(self, path: str) -> Any:
+        """What the event has at a path, or beside its properties, where the preset says so."""
+        found = dig(self.record, path)
+        if found is None or found == "":
+            for prefix, other in self.beside.items():
+                if f"{path}.".startswith(f"{prefix}."):
+                    return dig(self.record, other + path.removeprefix(prefix))
+        return found
 
 
 def read(source: Source, key: bytes | None, raw: bytes | None, *, keyed: bool, looked_into: bool) -> Event:
@@ -49,6 +59,9 @@ def read(source: Source, key: bytes | None, raw: bytes | None, *, keyed: bool, l
     record = _object(raw)
     fields = source.fields
     name, event_id = _field(record, fields.event), _id(_field(record, fields.event_id))
+    beside: Mapping[str, str] = {}
+    if source.preset in ("segment", "rudderstack"):
+        name, beside = _call(record, name)
     user, anonymous = _id(_field(record, fields.user_id)), _id(_field(record, fields.anonymous_id))
     entity = user or anonymous
     if not isinstance(name, str) or not 0 < len(name) <= LENGTH_MAX or not 0 < len(entity) <= LENGTH_MAX:
@@ -56,9 +69,10 @@ def read(source: Source, key: bytes | None, raw: bytes | None, *, keyed: bool, l
     if keyed and source.entity_key and not source.trust_key and key != entity.encode():
         raise NoEvent
     at_us = _time(_field(record, fields.timestamp))
-    if looked_into:
+    if looked_into and fields.properties != ".":
         _field(record, f"{fields.properties.partition('.')[0]}.any")
-    return Event(at_us, entity, name, event_id, record | {"properties": dig(record, fields.properties)}, raw)
+    properties = record if fields.properties == "." else dig(record, fields.properties)
+    return Event(at_us, entity, name, event_id, record | {"properties": properties}, raw, beside)
 
 
 def amount(stage: Stage, event: Event) -> Decimal:
@@ -66,7 +80,7 @@ def amount(stage: Stage, event: Event) -> Decimal:
 
     0 where the stage has no value or the event brings none.
     """
-    found = None if stage.value is None else dig(event.record, stage.value)
+    found = None if stage.value is None else event.at(stage.value)
     if found is None or found == "":
         return Decimal(0)
     number = Decimal("NaN") if isinstance(found, bool | dict | list) else _decimal(str(found))
@@ -103,6 +117,16 @@ def _object(raw: bytes) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise NoEvent
     return record
+
+
+def _call(record: Mapping[str, Any], name: Any) -> tuple[Any, Mapping[str, str]]:
+    """The event of a call of Segment or RudderStack, and where its further properties are. Raises NoEvent."""
+    kind = _field(record, "type")
+    if not isinstance(name, str | None) or not isinstance(kind, str | None):
+        raise NoEvent
+    for part in ("context", "traits"):
+        _field(record, f"{part}.any")
+    return name or kind, {f"properties.{part}": part for part in ("context", "traits", "name", "category")}
 
 
 def _refuse(constant: str) -> float:

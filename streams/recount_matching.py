@@ -14,7 +14,7 @@ from typing import Any
 
 from schemas.condition import Condition, Where
 from schemas.funnel import NONE, OTHER, Dimension, Funnel
-from streams.recount_events import Event, dig, text_of
+from streams.recount_events import Event, text_of
 
 SEARCHED_MAX = 1000  # characters of a text that a regular expression is searched in
 VALUE_LENGTH_MAX = 64
@@ -67,7 +67,7 @@ class Values:
     def _text(self, funnel: Funnel, dimension: Dimension, event: Event) -> str:
         if dimension.combine is not None:
             return JOINT.join(self._shown(funnel, funnel.dimensions[name], event) for name in dimension.combine)
-        found = dig(event.record, dimension.field)
+        found = event.at(dimension.field)
         return text_of(found) or (NONE if found is None or found == "" else OTHER)
 
     def _shown(self, funnel: Funnel, dimension: Dimension, event: Event) -> str:
@@ -93,7 +93,7 @@ def _fits(text: str, dimension: Dimension) -> bool:
 
 
 def _holds(where: Where, event: Event) -> bool:
-    return all(_meets(condition, dig(event.record, path)) for path, condition in where.items())
+    return all(_meets(condition, event.at(path)) for path, condition in where.items())
 
 
 def _meets(condition: Condition, found: Any) -> bool:

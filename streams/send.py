@@ -13,6 +13,7 @@ import orjson
 from schemas.config import Config, Fields, Source
 from schemas.errors import UsageError
 from schemas.event import Reject, micros_of
+from streams.brokers import Where
 from streams.files import EventFile
 from streams.producing import KeyedProducer
 
@@ -108,12 +109,12 @@ def source_of(config: Config, topic: str) -> Source:
     raise UsageError(f"no source of the config reads topic {topic!r}; there are: {', '.join(s.topic for s in config.sources)}")
 
 
-def send(records: Iterable[Outgoing], brokers: str, topic: str, pace: Pace, progress: Callable[[], None]) -> Sent:
+def send(records: Iterable[Outgoing], brokers: Where, topic: str, pace: Pace, progress: Callable[[], None]) -> Sent:
     """Produce the records in their order. Raises UsageError, KafkaUnavailable."""
     return asyncio.run(_send(records, brokers, topic, pace, progress))
 
 
-async def _send(records: Iterable[Outgoing], brokers: str, topic: str, pace: Pace, progress: Callable[[], None]) -> Sent:
+async def _send(records: Iterable[Outgoing], brokers: Where, topic: str, pace: Pace, progress: Callable[[], None]) -> Sent:
     sent = Sent()
     first_us: int | None = None
     async with KeyedProducer(brokers, topic) as producer:

@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 import structlog
@@ -26,19 +26,23 @@ from schemas.duration import Duration
 from schemas.errors import FunnelwatchError, StoreError
 from schemas.explanation import EntityExplanation
 from schemas.history import ComparisonReport, HistoryReport
-from schemas.report import AlertState, AuditEntry, DeadLetterReport, FunnelReport, FunnelSummary, SilenceReport, Transition
+from schemas.report import Alerts, AlertState, AuditEntry, DeadLetterReport, FunnelReport, FunnelSummary, SilenceReport, Transition
 from schemas.settings import Settings
 from schemas.silence import NewAcknowledgement, NewSilence, Resend, Signed
 from streams.archive import Archive, HistoryAsked
-from streams.collector import LedgerCollector
+from streams.brokers import brokers_of
+from streams.collector import LedgerText
 from streams.custody import BackfillAsked, Custodian, Partition
 from streams.lease import Lease
-from streams.ledger.redis import RedisLedger, connect
+from streams.ledger.redis import RedisLedger
+from streams.log_starts import LogStarts
+from streams.logs import tell_held_back
 from streams.metrics import WorkerMetrics, exposition
 from streams.periods import CompareAsked
+from streams.privacy import pseudonyms_of
 from streams.reader import Reader, SourceView, now_us
 from streams.recorder import Recorder, RedisRecord
-from streams.web.alerts import Alerts
+from streams.redis_client import connect
 from streams.web.entities import explained
 from streams.web.renderings import Renderings
 from streams.web.stream import Hub
@@ -57,7 +61,8 @@ class Service:
         self.config = config
         self._settings = settings
         redis, prefix = settings.redis, settings.redis.prefix
-        self._client = connect(redis.url.get_secret_value(), redis.timeout_seconds)
+        self._client = connect(redis)
+        self.names = pseudonyms_of(settings.privacy)
         self.ledger = RedisLedger(self._client, prefix, fences=settings.worker.fences)
         self.worker = WorkerMetrics(version)
         self.reader = Reader(config, self.ledger)
@@ -71,13 +76,17 @@ class Service:
         self._desk = Desk(config, self._store)
         record = RedisRecord(self._client, prefix)
         self._recorder, self._archive = Recorder(config, record), Archive(self.reader, record)
-        self.hub = Hub(Renderings(self.report), self._alerts)
-        senders = {name: build(name, channel, brokers=settings.kafka.brokers) for name, channel in config.channels.items()}
+        self.hub = Hub(Renderings(self.report), self._alerts, self.worker.stream_dropped.inc)
+        self.worker.stream_clients.set_function(lambda: self.hub.clients)
+        senders = {name: build(name, channel, brokers=brokers_of(settings.kafka)) for name, channel in config.channels.items()}
         self._delivery = Delivery(config, self._store, senders, self.worker.notification, web_url=web, dashboard_url=dashboard)
+        self.worker.channels(senders)
         self._states: list[AlertState] = []
+        self._ledger_text = LedgerText()
         self._failing: set[str] = set()
         self._reading_at = -math.inf  # when the last complete reading of the ledger began
         self._stopping = False
+        self._log_starts = LogStarts()
 
     # The tick
 
@@ -91,6 +100,7 @@ class Service:
                 await self._tick()
                 await asyncio.sleep(max(0.05, self._settings.worker.tick_seconds - (time.monotonic() - started)))
         finally:
+            await self._log_starts.close()
             await self._delivery.close()
             await delivery
 
@@ -100,6 +110,7 @@ class Service:
         self.hub.close()
 
     async def _tick(self) -> None:
+        tell_held_back()
         self._note_partitions()
         self._begin_backfills()
         await self._guarded("publishing ends", self._publish_ends())
@@ -113,6 +124,9 @@ class Service:
         if fence is not None:
             await self._guarded("evaluating rules", self._evaluate(fence))
             await self._guarded("recording history", self._recorder.tick(fence, self.reader.views))
+            await self._guarded("writing metrics", self._ledger_text.follow(self.reader.readings()))
+        else:
+            self._ledger_text.forget()
         if read:
             await self._guarded("publishing reports", self.hub.publish())
 
@@ -152,6 +166,11 @@ class Service:
                 idle = time.monotonic() - partition.progressed_at
                 shown = partition.shard.rpartition(":")[0]
                 self.worker.at(partition.tp, shown, max(0, end - partition.stored), idle)
+                start = self._log_starts.known.get(partition.tp)
+                if start is not None:
+                    self.worker.kept(partition.tp, shown, max(0, partition.stored - start))
+        if self.custodian is not None and self.custodian.consumer is not None:
+            self._log_starts.look(self.custodian.consumer, [partition.tp for partition in self._partitions()])
 
     def _begin_backfills(self) -> None:
         """Claim a partition anew that was asked for a backfill since it was claimed: that is when it is done."""
@@ -189,6 +208,7 @@ class Service:
         with contextlib.suppress(StoreError, asyncio.TimeoutError):
             await asyncio.wait_for(self._leadership.release(), self._settings.redis.timeout_seconds)
         await self.ledger.close()
+        tell_held_back(ending=True)
 
     # Readings
 
@@ -205,7 +225,7 @@ class Service:
         return await self._archive.compare(asked)
 
     async def explanation(self, entity: str) -> EntityExplanation | None:
-        return await explained(self.ledger, self.reader.views, entity)
+        return await explained(self.ledger, self.reader.views, entity, () if self.names is None else self.names.stored(entity))
 
     async def alert_states(self) -> list[AlertState]:
         return await self._desk.alert_states()
@@ -235,6 +255,10 @@ class Service:
     async def resend(self, asked: Resend) -> bool:
         return await self._desk.resend(asked)
 
+    async def entity_read(self, entity: str, author: str, sources: Sequence[str]) -> None:
+        named = entity if self.names is None else self.names.stored(entity)[0]  # what the log has cannot be guessed then
+        await self._desk.entity_read(named, author, sources)
+
     async def audit(self, limit: int) -> list[AuditEntry]:
         return await self._desk.audit(limit)
 
@@ -261,9 +285,9 @@ class Service:
             return False, "the ledger has not been read lately"
         return True, f"counting {counted} partitions"
 
-    def metrics(self) -> bytes:
-        collector = LedgerCollector(self.reader.readings(), self._states) if self._leadership.fence is not None else None
-        return exposition(self.worker, collector)
+    def metrics(self) -> list[bytes]:
+        serves = self._leadership.fence is not None and self._ledger_text.complete
+        return [exposition(self.worker), *(self._ledger_text.pieces(self.reader.readings(), self._states) if serves else ())]
 
 
 def _taken(view: SourceView) -> int:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from schemas.secret import ENV, FILE
 from schemas.settings import PREFIX, Settings
 from streams.console import Row, number, ratio
 
@@ -95,9 +96,11 @@ def setting_now(settings: Settings, variable: str) -> str:
     return _masked(found.get_secret_value()) if isinstance(found, SecretStr) else str(found)
 
 
-def _masked(url: str) -> str:
-    """An address without user, password and query."""
-    parts = urlsplit(url)
+def _masked(secret_text: str) -> str:
+    """An address without user, password and query; of any other secret, whether there is one, or where it is."""
+    if "://" not in secret_text:
+        return secret_text if not secret_text or secret_text.startswith((ENV, FILE)) else "***"
+    parts = urlsplit(secret_text)
     secret, _, host = parts.netloc.rpartition("@")
     return f"{parts.scheme}://{'***@' if secret else ''}{host}{parts.path}{'?***' if parts.query else ''}"
 

@@ -57,6 +57,8 @@ class FunnelCounts:
     followers: list[Callable[[int, int, Cells], None]] = field(default_factory=list)  # told what is added: width, bucket, cells
     _running: dict[tuple[int, bool], _Running] = field(default_factory=dict)  # by window in seconds, and whether only what is pending
     _past: dict[tuple[int, int], Cells] = field(default_factory=dict)  # sums of windows that T has left, until the next change
+    _values: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by dimension, as of so many totals
+    _valued: int = 0
 
     def add(self, width: int, bucket: int, cells: Cells) -> None:
         """Add counts to a bucket (of one partition, or what changed)."""
@@ -156,8 +158,14 @@ class FunnelCounts:
 
     def values(self, dimension: str) -> tuple[str, ...]:
         """Every value of a dimension that was ever counted, in order."""
-        found = {parts[2] for name in self.totals if len(parts := name.split(SEPARATOR)) == 3 and parts[1] == dimension}
-        return tuple(sorted(found))
+        if self._valued != len(self.totals):  # there are new ones; none ever goes
+            self._valued = len(self.totals)
+            found: dict[str, set[str]] = {}
+            for parts in (name.split(SEPARATOR) for name in self.totals):
+                if len(parts) == 3:
+                    found.setdefault(parts[1], set()).add(parts[2])
+            self._values = {named: tuple(sorted(values)) for named, values in found.items()}
+        return self._values.get(dimension, ())
 
 
 def _add(into: Cells, cells: Mapping[str, int]) -> None:

@@ -10,11 +10,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from schemas.config import Source, load
+from pydantic import SecretStr
+
+from schemas.config import Config, Source, load
 from schemas.errors import StoreUnavailable
-from streams.ledger.contract import Position, Snapshot
-from streams.ledger.redis import RedisLedger, connect
+from schemas.settings import RedisSettings
+from streams.ledger.contract import Ledger, Position, Snapshot
+from streams.ledger.redis import RedisLedger
 from streams.plan import Plan
+from streams.redis_client import connect
 from streams.values import SEPARATOR
 from tests.oracle import SECOND_US, Cell, Recount, read_topic, recount_topic
 
@@ -49,13 +53,17 @@ def read_books(deployment: Deployment) -> Books:
 
 
 async def _read_books(deployment: Deployment) -> Books:
-    config = load(deployment.config)
+    async with _ledger(deployment) as ledger:
+        return await books_of(load(deployment.config), ledger)
+
+
+async def books_of(config: Config, ledger: Ledger) -> Books:
+    """The same of any ledger."""
     source = config.sources[0]
     plan = Plan(config, source)
     kept = [(f.definition, k.seconds, k.count) for f in plan.funnels for k in f.kept]
-    async with _ledger(deployment) as ledger:
-        shards = {shard: await ledger.snapshot(shard, kept) for shard in await ledger.shards(source.name)}
-        intake = {shard: await ledger.changes(shard, "", 0) for shard in await ledger.shards(f"{source.name}/intake")}
+    shards = {shard: await ledger.snapshot(shard, kept) for shard in await ledger.shards(source.name)}
+    intake = {shard: await ledger.changes(shard, "", 0) for shard in await ledger.shards(f"{source.name}/intake")}
     snapshots = {shard: found for shard, found in shards.items() if found is not None}
     positions = {shard: found.position for shard, found in snapshots.items()}
     positions |= {shard: found.position for shard, found in intake.items() if found is not None}
@@ -71,7 +79,7 @@ async def _read_books(deployment: Deployment) -> Books:
 def _ledger(deployment: Deployment) -> AbstractAsyncContextManager[RedisLedger]:
     @asynccontextmanager
     async def opened() -> AsyncIterator[RedisLedger]:
-        ledger = RedisLedger(connect(deployment.redis, 5.0), deployment.prefix)
+        ledger = RedisLedger(connect(RedisSettings(url=SecretStr(deployment.redis), timeout_seconds=5.0)), deployment.prefix)
         try:
             yield ledger
         finally:
@@ -148,12 +156,13 @@ def assert_counts_exact(expected: Recount, books: Books, keyed_ends: dict[int, i
     assert not complaints, "\n".join(complaints)
 
 
-def assert_rekeyed_exact(deployment: Deployment) -> Recount:
+def assert_rekeyed_exact(deployment: Deployment, expected: Recount | None = None) -> Recount:
     """Wait until everything of a re-keyed source has come through both topics; it is counted exactly.
 
-    What was produced must be all there already. The re-keyed copy may have records twice.
+    What was produced must be all there already. The re-keyed copy may have records twice. `expected`
+    for records that the oracle does not read by itself.
     """
-    expected = expected_of(deployment)
+    expected = expected or expected_of(deployment)
     counted(deployment, expected.ends, intake=True)
     source = load(deployment.config).sources[0]
     copies = asyncio.run(read_topic(deployment.kafka, source.keyed_topic))

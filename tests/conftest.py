@@ -24,13 +24,14 @@ from streams.embedded import KafkaProcess, RedisProcess, Tansu, Valkey
 from tests.parts import requirements
 from tests.parts.kafka import Kafka
 from tests.parts.redis import RedisServer
+from tests.parts.turns import turn
 
 REQUIRE_ALL = os.environ.get("FUNNELWATCH_REQUIRE_ALL") == "1"
 Report: TypeAlias = pytest.TestReport | pytest.CollectReport
 NOT_OURS = "not ours to ship: "  # how the reason of a skip begins that no setting can forbid
 NAME_LENGTH_MAX = 40  # of a ledger's key prefix
 # What the parts need that a test gets by parameter, as with `any_kafka`: pytest cannot tell.
-NEEDED_BY = {"kafka": "kafka_jars", "redis_server": "redis_server_binary"}
+NEEDED_BY = {"kafka": "kafka_jars", "redis_server": "redis_server_binary", "redis_cluster": "redis_server_binary"}
 
 
 def needs(item: pytest.Item) -> set[str]:
@@ -43,8 +44,13 @@ def needs(item: pytest.Item) -> set[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs more than Python packages, before `-m` selects."""
+    """Mark what needs more than Python packages, before `-m` selects; with `-n`, what shares costly parts runs in one process."""
     for item in items:
+        folder, *_, file = item.path.relative_to(requirements.ROOT / "tests").parts
+        if folder == "browser":
+            item.add_marker(pytest.mark.xdist_group(folder))
+        if folder == "integration":
+            item.add_marker(pytest.mark.xdist_group(file))
         if needs(item):
             item.add_marker(pytest.mark.real)
 
@@ -54,6 +60,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not session.config.option.collectonly:
         for name in sorted({name for item in session.items for name in needs(item)}):
             requirements.find(name)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-timeout begins to count
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """One after the other where a test measures, though `-n` runs them side by side."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    requirements.PARTS.mkdir(exist_ok=True)
+    with turn(requirements.PARTS, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -126,6 +142,12 @@ def alertmanager_binary() -> Path:
 @pytest.fixture(scope="session")
 def chromium_binary() -> Path:
     return require("chromium_binary")
+
+
+@pytest.fixture(scope="session")
+def deploy_tools() -> Path:
+    """A folder with hadolint and docker-compose; `import helm_python` and `kubernetes_validate` work beside it."""
+    return require("deploy_tools")
 
 
 @pytest.fixture(scope="session")

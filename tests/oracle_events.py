@@ -237,7 +237,7 @@ def micros(stamp: Any) -> int:
         number = Decimal(str(stamp))
     except DecimalException:
         return iso_micros(str(stamp))
-    if not 0 <= number < 10**14:
+    if not number.is_finite() or not 0 <= number < 10**14:
         raise BadError
     return int(number * SECOND_US) if number < 10**11 else int(number * 1000)
 

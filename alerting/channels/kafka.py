@@ -14,6 +14,7 @@ from alerting.channels.sender import Gathers, seconds_of
 from alerting.message import Notification
 from schemas.channel import KafkaChannel
 from schemas.errors import DeliveryError, StoreUnavailable
+from streams.brokers import Where
 from streams.producer import AckedProducer, Outgoing
 
 TIMEOUT_SECONDS = 15.0
@@ -22,7 +23,7 @@ TIMEOUT_SECONDS = 15.0
 class KafkaSender:
     """Writes records and waits until every replica has them."""
 
-    def __init__(self, name: str, channel: KafkaChannel, brokers: str) -> None:
+    def __init__(self, name: str, channel: KafkaChannel, brokers: Where) -> None:
         self.resend_seconds: int | None = None
         self.heartbeat_seconds = seconds_of(channel.heartbeat)
         self.gathers: Gathers = "alerts"

@@ -9,18 +9,23 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from datetime import datetime, timezone
 from http import HTTPStatus
-from typing import Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from schemas.errors import UsageError
-from schemas.report import AlertState, AuditEntry, DeadLetterReport, SilenceReport, Transition
+from schemas.report import Alerts, AlertState, AuditEntry, DeadLetterReport, SilenceReport, Transition
 from schemas.silence import NewAcknowledgement, NewSilence, Resend, Signed
+from streams.web.access import signature
+from streams.web.paging import LINK, SKIP, paged
 
 TRANSITIONS_MAX = 1000
-AUDIT_MAX = 10_000
+AUDIT_MAX = 20_000  # of what people did, and of what they looked at, half each
+DEAD_LETTERS_MAX = 1000
+SILENCES_MAX = 1000
 T = TypeVar("T")
+By = TypeVar("By", NewSilence, NewAcknowledgement, Resend, Signed)
 
 
 class Alerting(Protocol):
@@ -63,13 +68,6 @@ class Alerting(Protocol):
         ...
 
 
-class Alerts(BaseModel):
-    """Where the rules stand, and how they got there."""
-
-    states: list[AlertState] = Field(description="every rule, for the total and for each value it judges; then the pipeline's own")
-    transitions: list[Transition] = Field(description="the last changes of state, newest first")
-
-
 class Silences(BaseModel):
     """Every silence that is kept."""
 
@@ -98,55 +96,81 @@ def alerts(readings: Alerting) -> APIRouter:
     router = APIRouter(prefix="/api/v1", tags=["alerts"])
     written = [Depends(as_json)]
 
-    @router.get("/alerts", summary="Alerts", response_model=Alerts)
+    @router.get("/alerts", summary="Alerts", response_model=Alerts, responses={200: {"headers": LINK}})
     async def states(
-        limit: int = Query(50, ge=1, le=TRANSITIONS_MAX, description="how many transitions at most"),
+        request: Request,
+        response: Response,
+        limit: int = Query(
+            50, ge=1, le=TRANSITIONS_MAX, description=f"how many transitions at most; the newest {TRANSITIONS_MAX} are there"
+        ),
+        skip: int = Query(0, ge=0, le=TRANSITIONS_MAX, description=SKIP),
     ) -> Alerts:
-        """Where every rule stands now, and the last changes of state."""
-        return Alerts(states=await readings.alert_states(), transitions=await readings.transitions(limit))
+        """Where every rule stands now, and the last changes of state. `Link` has earlier ones."""
+        found = await readings.transitions(skip + limit + 1)
+        return Alerts(states=await readings.alert_states(), transitions=paged(request, response, found, limit, skip))
 
     @router.post("/alerts/ack", summary="Acknowledge an alert", response_model=AlertState, dependencies=written)
-    async def acknowledge(asked: NewAcknowledgement) -> AlertState:
+    async def acknowledge(request: Request, asked: NewAcknowledgement) -> AlertState:
         """Say that somebody has seen an incident; it holds until the incident is over."""
-        return _found(await _done(readings.acknowledge(asked)), "no such alert; /api/v1/alerts lists what there is")
+        return _found(await _done(readings.acknowledge(_signed(request, asked))), "no such alert; /api/v1/alerts lists what there is")
 
-    @router.get("/alerts/dead-letters", summary="Dead letters", response_model=DeadLetters)
-    async def dead_letters() -> DeadLetters:
-        """Notifications that a channel refused, or did not take for a day; they wait here for somebody to look."""
-        return DeadLetters(dead_letters=await readings.dead_letters())
+    @router.get("/alerts/dead-letters", summary="Dead letters", response_model=DeadLetters, responses={200: {"headers": LINK}})
+    async def dead_letters(
+        request: Request,
+        response: Response,
+        limit: int = Query(DEAD_LETTERS_MAX, ge=1, le=DEAD_LETTERS_MAX, description="how many at most"),
+        skip: int = Query(0, ge=0, le=DEAD_LETTERS_MAX, description=SKIP),
+    ) -> DeadLetters:
+        """Notifications that a channel refused, or did not take for a day; they wait here for somebody to look. `Link` has older ones."""
+        return DeadLetters(dead_letters=paged(request, response, await readings.dead_letters(), limit, skip))
 
     @router.post("/alerts/dead-letters", summary="Resend a dead letter", response_model=Resend, dependencies=written)
-    async def resend(asked: Resend) -> Resend:
+    async def resend(request: Request, asked: Resend) -> Resend:
         """Put a dead letter back among what waits to be sent."""
-        _found(await readings.resend(asked) or None, "no dead letter of that id; GET lists what there is")
+        _found(await readings.resend(_signed(request, asked)) or None, "no dead letter of that id; GET lists what there is")
         return asked
 
-    @router.get("/silences", summary="Silences", response_model=Silences)
-    async def silences() -> Silences:
-        """Every silence: active, to come (a maintenance window), and over."""
-        return Silences(silences=await readings.silences())
+    @router.get("/silences", summary="Silences", response_model=Silences, responses={200: {"headers": LINK}})
+    async def silences(
+        request: Request,
+        response: Response,
+        limit: int = Query(SILENCES_MAX, ge=1, le=SILENCES_MAX, description="how many at most"),
+        skip: int = Query(0, ge=0, le=SILENCES_MAX, description="how many to leave out: those of the pages before"),
+    ) -> Silences:
+        """Every silence: active, to come (a maintenance window), and over. `Link` has more."""
+        return Silences(silences=paged(request, response, await readings.silences(), limit, skip))
 
     @router.post("/silences", summary="Silence alerts", response_model=SilenceReport, status_code=HTTPStatus.CREATED, dependencies=written)
-    async def silence(asked: NewSilence) -> SilenceReport:
+    async def silence(request: Request, asked: NewSilence) -> SilenceReport:
         """Tell nobody of the alerts that match, from now or from later on; what still fires at the end is told then."""
-        return await _done(readings.add_silence(asked))
+        return await _done(readings.add_silence(_signed(request, asked)))
 
     @router.delete("/silences/{id}", summary="End a silence", response_model=SilenceReport)
     async def expire(
+        request: Request,
+        by: Annotated[Signed, Query()],
         id: str = Path(description="the silence", max_length=64),  # noqa: A002
-        author: str = Query(description="who ends it", min_length=1, max_length=64),
-        reason: str = Query("", description="why", max_length=500),
     ) -> SilenceReport:
         """End a silence now."""
-        found = await _done(readings.expire_silence(id, Signed(author=author, reason=reason)))
+        found = await _done(readings.expire_silence(id, _signed(request, by)))
         return _found(found, "no silence of that id; /api/v1/silences lists what there is")
 
-    @router.get("/audit", summary="Audit log", response_model=Audit)
-    async def audit(limit: int = Query(100, ge=1, le=AUDIT_MAX, description="how many entries at most")) -> Audit:
-        """Who silenced, acknowledged or resent what, when and why."""
-        return Audit(entries=await readings.audit(limit))
+    @router.get("/audit", summary="Audit log", response_model=Audit, responses={200: {"headers": LINK}})
+    async def audit(
+        request: Request,
+        response: Response,
+        limit: int = Query(100, ge=1, le=AUDIT_MAX, description=f"how many entries at most; the newest {AUDIT_MAX:,} are there"),
+        skip: int = Query(0, ge=0, le=AUDIT_MAX, description=SKIP),
+    ) -> Audit:
+        """Who silenced, acknowledged or resent what, when and why; and who looked at which entity. `Link` has earlier ones."""
+        return Audit(entries=paged(request, response, await readings.audit(skip + limit + 1), limit, skip))
 
     return router
+
+
+def _signed(request: Request, asked: By) -> By:
+    """With the token that it came with beside what its author calls himself."""
+    return asked.model_copy(update={"author": signature(request, asked.author)})
 
 
 async def _done(work: Awaitable[T]) -> T:

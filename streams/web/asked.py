@@ -9,11 +9,14 @@ from http import HTTPStatus
 from fastapi import HTTPException
 
 from schemas.config import Config
-from schemas.duration import MICROS, Duration
+from schemas.duration import MICROS, PATTERN, Duration
 from schemas.funnel import Funnel
 from streams.rates import BASES
 
 SHOWN_MAX = 80
+# For the OpenAPI document; what is asked is looked at by `check` and `window_of`, which can say what there is instead.
+BASIS = {"enum": list(BASES)}
+WINDOW = {"pattern": f"^{PATTERN.pattern}$"}
 LATEST_US = 9 * 10**15
 
 

@@ -14,7 +14,7 @@ from schemas.errors import UsageError
 from schemas.history import Comparison, ComparisonReport, Side, StepComparison
 from schemas.report import Rate
 from streams.periods import SHIFTS, CompareAsked
-from streams.web.asked import check, funnel_of, micros, unknown, window_of
+from streams.web.asked import BASIS, WINDOW, check, funnel_of, micros, unknown, window_of
 from streams.web.conditional import conditional
 
 VALUE_LENGTH_MAX = 131
@@ -38,12 +38,22 @@ def comparison(readings: Compares) -> APIRouter:
     async def compare(
         request: Request,
         name: str = Path(description="the funnel's name", examples=[readings.config.funnels[0].name]),
-        window: str | None = Query(None, description="length of the newest period, a window the config keeps; by default its longest"),
-        basis: str = Query("entries", description="what a rate is made of: entries, adjusted, or users (of which nothing is claimed)"),
+        window: str | None = Query(
+            None, description="length of the newest period, a window the config keeps; by default its longest", json_schema_extra=WINDOW
+        ),
+        basis: str = Query(
+            "entries",
+            description="what a rate is made of: entries, adjusted, or users (of which nothing is claimed)",
+            json_schema_extra=BASIS,
+        ),
         by: str | None = Query(None, description="a dimension: its values are compared with all others, or with themselves `against`"),
         value: str | None = Query(None, max_length=VALUE_LENGTH_MAX, description="only this value of it"),
         against_value: str | None = Query(None, max_length=VALUE_LENGTH_MAX, description="the value that it is compared with"),
-        against: str | None = Query(None, description="the period compared with: previous, yesterday or last_week; without `by`, previous"),
+        against: str | None = Query(
+            None,
+            description="the period compared with: previous, yesterday or last_week; without `by`, previous",
+            json_schema_extra={"enum": [*SHIFTS]},
+        ),
         start: Annotated[AwareDatetime | None, Query(alias="from", description="the period's beginning, instead of `window`")] = None,
         to: Annotated[AwareDatetime | None, Query(description="its end")] = None,
         against_from: Annotated[

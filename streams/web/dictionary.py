@@ -5,24 +5,25 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 
 from schemas.config import Config
 from schemas.dictionary import Dictionary, Language
 from streams.dictionary import dictionary
+from streams.web.conditional import conditional
 
 
 def meanings(config: Config) -> APIRouter:
     router = APIRouter(prefix="/api/v1/dictionary", tags=["dictionary"])
 
     @cache
-    def made(language: Language) -> Dictionary:
-        return dictionary(config, language)
+    def made(language: Language) -> bytes:
+        return dictionary(config, language).model_dump_json().encode()
 
     @router.get("", summary="The dictionary", response_model=Dictionary)
-    async def words(language: Annotated[Language, Query(description="en or zh (简体中文)")] = "en") -> Dictionary:
+    async def words(request: Request, language: Annotated[Language, Query(description="en or zh (简体中文)")] = "en") -> Response:
         """Every funnel, stage, rate and alert of the config in words: what it means, how it is counted, target and owner."""
-        return made(language)
+        return conditional(request, made(language))
 
     return router
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from http import HTTPStatus
 from typing import Protocol
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, HTTPException, Path, Request
 
 from schemas.config import Config
 from schemas.event import ENTITY_LENGTH_MAX
@@ -16,6 +16,7 @@ from schemas.explanation import EntityExplanation, Entry, FunnelStanding, Reach,
 from streams.explain import explain, unknown
 from streams.ledger.contract import Ledger
 from streams.reader import SourceView
+from streams.web.access import reader
 
 
 class Explains(Protocol):
@@ -28,14 +29,22 @@ class Explains(Protocol):
         """Where an entity stands in every source that knows it; None: none does. Raises StoreError."""
         ...
 
+    async def entity_read(self, entity: str, author: str, sources: Sequence[str]) -> None:
+        """Note in the audit log who looked at an entity, and where it is known. Raises StoreError."""
+        ...
 
-async def explained(ledger: Ledger, views: Mapping[str, SourceView], entity: str) -> EntityExplanation | None:
-    """An entity in every source that has a state of it, as of the source's T; None: none has. Raises StoreUnavailable."""
+
+async def explained(ledger: Ledger, views: Mapping[str, SourceView], entity: str, names: Sequence[str] = ()) -> EntityExplanation | None:
+    """An entity in every source that has a state of it, as of the source's T; None: none has. Raises StoreUnavailable.
+
+    `names` are those that it may be stored under, that of today first; by default its own.
+    """
     found: list[SourceExplanation] = []
     for name, view in views.items():
         shards = await ledger.shards(name)
-        states = await asyncio.gather(*[ledger.states(shard, [entity]) for shard in shards])
-        for shard, (packed,) in zip(shards, states):
+        states = await asyncio.gather(*[ledger.states(shard, names or (entity,)) for shard in shards])
+        for shard, stored in zip(shards, states):
+            packed = next((state for state in stored if state is not None), None)
             if packed is not None:
                 found.append(explain(view.plan, packed, view.at_us, int(shard.rpartition(":")[2])))
     return EntityExplanation(entity=entity, sources=tuple(found)) if found else None
@@ -47,10 +56,13 @@ def entities(readings: Explains) -> APIRouter:
     # An entity may have any character, a slash too.
     @router.get("/{id:path}", summary="One entity", response_model=EntityExplanation)
     async def entity(
+        request: Request,
         id: str = Path(description="the entity: its user_id, or anonymous_id", min_length=1, max_length=ENTITY_LENGTH_MAX),  # noqa: A002
     ) -> EntityExplanation:
         """Where the entity stands in each funnel: when it reached which stage, and why it is not further."""
         found = await readings.explanation(id)
+        # Before the answer: nobody looks unnoted, and without the store nobody looks.
+        await readings.entity_read(id, reader(request), [] if found is None else [one.source for one in found.sources])
         if found is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, unknown(id, [source.name for source in readings.config.sources]))
         return found

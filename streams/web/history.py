@@ -20,11 +20,13 @@ from schemas.event import moment_of
 from schemas.history import HistoryPoint, HistoryReport, StagePoint, ValuePoint
 from schemas.report import Rate
 from streams.archive import HistoryAsked
-from streams.web.asked import check, funnel_of, micros, window_of
+from streams.web.asked import BASIS, WINDOW, check, funnel_of, micros, window_of
 from streams.web.conditional import conditional
+from streams.web.stream import Hub
 
 POINTS_MAX = 1000
 POINTS = 500
+HELD_MAX = 100  # answers of one tick
 CSV = "text/csv"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet tells a formula
 COLUMNS = (
@@ -39,6 +41,9 @@ class Remembers(Protocol):
     @property
     def config(self) -> Config: ...
 
+    @property
+    def hub(self) -> Hub: ...
+
     async def history(self, asked: HistoryAsked) -> tuple[HistoryReport, int | None]:
         """A page of a funnel's history, and where (µs) the next one begins. Raises UsageError and StoreError."""
         ...
@@ -46,6 +51,7 @@ class Remembers(Protocol):
 
 def history(readings: Remembers) -> APIRouter:
     router = APIRouter(prefix="/api/v1/funnels", tags=["funnels"])
+    once = _OnceATick(readings)
 
     @router.get("/{name}/history", summary="A funnel's past", response_model=HistoryReport, responses={200: ANSWER})
     async def past(
@@ -56,8 +62,10 @@ def history(readings: Remembers) -> APIRouter:
         ] = None,
         to: Annotated[AwareDatetime | None, Query(description="the last boundary; by default T")] = None,
         step: str | None = Query(None, description="1m to 30m (kept for 48 h) or 1h to 1d (90 d); by default the finest for 300 points"),
-        window: str | None = Query(None, description="a trailing window the config keeps; by default the funnel's first"),
-        basis: str = Query("users", description="what a rate is made of: users, entries or adjusted"),
+        window: str | None = Query(
+            None, description="a trailing window the config keeps; by default the funnel's first", json_schema_extra=WINDOW
+        ),
+        basis: str = Query("users", description="what a rate is made of: users, entries or adjusted", json_schema_extra=BASIS),
         by: str | None = Query(None, description="a dimension of the funnel, to have its values beside the total"),
         limit: int | None = Query(
             None, ge=1, le=POINTS_MAX, description=f"points a page, {POINTS} by default; fewer with `by` where it has many values"
@@ -70,7 +78,7 @@ def history(readings: Remembers) -> APIRouter:
         check(found, basis, by)
         asked = HistoryAsked(name, chosen, basis, by, step, _micros(start), _micros(to), limit or POINTS)
         try:
-            report, next_us = await readings.history(asked)
+            report, next_us = await once.of(asked)
         except UsageError as error:
             raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from None
         headers = {"Vary": "Accept"}
@@ -84,6 +92,29 @@ def history(readings: Remembers) -> APIRouter:
         return conditional(request, report.model_dump_json().encode(), headers=headers)
 
     return router
+
+
+class _OnceATick:
+    """Answers of the latest tick: a page by many values is a tenth of a second of work, whoever else asks for it too."""
+
+    def __init__(self, readings: Remembers) -> None:
+        self._readings = readings
+        self._tick = -1
+        self._held: dict[HistoryAsked, tuple[HistoryReport, int | None]] = {}
+
+    async def of(self, asked: HistoryAsked) -> tuple[HistoryReport, int | None]:
+        """Raises UsageError and StoreError."""
+        tick = self._readings.hub.tick
+        if tick != self._tick:
+            self._tick = tick
+            self._held = {}
+        held = self._held
+        if asked not in held:
+            found = await self._readings.history(asked)
+            if len(held) < HELD_MAX:
+                held[asked] = found
+            return found
+        return held[asked]
 
 
 def _micros(moment: datetime | None) -> int | None:

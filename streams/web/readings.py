@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from schemas.config import Config
@@ -35,6 +36,10 @@ class Readings(Alerting, Remembers, Compares, Streams, Protocol):
         """Where an entity stands in every source that knows it; None: none does. Raises StoreError."""
         ...
 
+    async def entity_read(self, entity: str, author: str, sources: Sequence[str]) -> None:
+        """Note in the audit log who looked at an entity, and where it is known. Raises StoreError."""
+        ...
+
     def alive(self) -> tuple[bool, str]:
         """Whether the consume loop turns, and a sentence about it."""
         ...
@@ -43,6 +48,6 @@ class Readings(Alerting, Remembers, Compares, Streams, Protocol):
         """Whether partitions are assigned and Redis answers, and a sentence about it."""
         ...
 
-    def metrics(self) -> bytes:
-        """All metrics in the Prometheus text format, version 0.0.4."""
+    def metrics(self) -> Sequence[bytes]:
+        """All metrics in the Prometheus text format, version 0.0.4, in pieces."""
         ...

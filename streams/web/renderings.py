@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ class Renderings:
 
     def __init__(self, report: Callable[[str, Duration, str | None, str], FunnelReport]) -> None:
         self._report = report
-        self._held: OrderedDict[Asked, Rendering] = OrderedDict()
+        self._held: OrderedDict[Hashable, Rendering] = OrderedDict()
         self.made = 0  # since ever
 
     def clear(self) -> None:
@@ -42,11 +42,16 @@ class Renderings:
         self._held.clear()
 
     def of(self, asked: Asked) -> Rendering:
-        found = self._held.get(asked)
+        """A report."""
+        return self.once(asked, lambda: self._report(*asked).model_dump_json().encode())
+
+    def once(self, name: Hashable, make: Callable[[], bytes]) -> Rendering:
+        """Whatever is made of the reports, under a name of its own."""
+        found = self._held.get(name)
         if found is None:
-            body = self._report(*asked).model_dump_json().encode()
+            body = make()
             self.made += 1
-            found = self._held[asked] = Rendering(body, etag(body))
+            found = self._held[name] = Rendering(body, etag(body))
             if len(self._held) > HELD_MAX:
                 self._held.popitem(last=False)
         return found

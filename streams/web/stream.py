@@ -23,21 +23,32 @@ from typing import Annotated, Any, NamedTuple, Protocol
 import anyio
 import structlog
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from pydantic import StringConstraints
+from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from schemas.config import Config
 from schemas.errors import StoreError
-from streams.web.asked import check, funnel_of, unknown, window_of
+from streams.web.asked import BASIS, WINDOW, check, funnel_of, unknown, window_of
 from streams.web.conditional import etag
+from streams.web.permitted import Audience
 from streams.web.renderings import Asked, Renderings
+from streams.web.views import EXAMPLE as VIEW_SHOWN
+from streams.web.views import VIEW_LENGTH_MAX, VIEWS_MAX, asked_of
 
 CLIENTS_MAX = 2000
 REPORTS_MAX = 500  # different ones that are listened to
 TICKS_BUFFERED_MAX = 5
+OFFERED_AT_ONCE = 25  # clients; then others have their turn
 RETRY_MS = 2000
 PING_SECONDS = 10.0  # a comment, when no tick has come: so that proxies keep the connection
 BUSY_SECONDS = 30
+
+VIEW = (
+    "a funnel and how to look at it, with what differs from the defaults: window, basis and by, parted by semicolons, signs in names "
+    "percent-encoded; may be given many times, instead of the other parameters"
+)
+View = Annotated[str, StringConstraints(min_length=1, max_length=VIEW_LENGTH_MAX)]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -46,6 +57,7 @@ class Selection(NamedTuple):
     """What a client listens to."""
 
     reports: tuple[Asked, ...]
+    audience: Audience | None = None  # who hears of no other funnels' alerts
 
 
 class Full(Exception):
@@ -104,11 +116,13 @@ class _View:
 class Hub:
     """Everybody who listens. `publish` is called once a tick, after the counts were read."""
 
-    def __init__(self, renderings: Renderings, alerts: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(self, renderings: Renderings, alerts: Callable[[], Awaitable[bytes]], dropped: Callable[[], None] = lambda: None) -> None:
         self.renderings = renderings
+        self._note_dropped = dropped
         self._alerts = alerts
         self._views: dict[Selection, _View] = {}
         self._alerts_body = b""  # the event `alerts`
+        self._alerts_narrowed: tuple[bytes, dict[Audience, bytes]] = b"", {}  # what it is made of, and of that for some
         self.tick = 0
         self.dropped = 0  # clients that did not keep up, since ever
         self._closed = False
@@ -127,7 +141,7 @@ class Hub:
             view = self._views[selection] = _View()
             self._render(selection, view)
         client = Client(selection)
-        first = [_event("hello", "{}", retry=RETRY_MS), self._alerts_body]
+        first = [HELLO, self._alerts_for(selection.audience)]
         client.offer(b"".join([*first, *([view.body] if view.tag != last_id else []), self._beat()]))
         view.clients.add(client)
         return client
@@ -150,11 +164,17 @@ class Hub:
         beat = self._beat()
         for selection, view in list(self._views.items()):
             news = self._render(selection, view)
-            chunk = b"".join([self._alerts_body if changed else b"", view.body if news else b"", beat])
-            for client in list(view.clients):
-                if not client.offer(chunk):
-                    self._drop(client)
-            await asyncio.sleep(0)  # so that many views do not hold up the loop
+            chunk = b"".join([self._alerts_for(selection.audience) if changed else b"", view.body if news else b"", beat])
+            await self._hand(list(view.clients), chunk)
+
+    async def _hand(self, clients: Sequence[Client], chunk: bytes) -> None:
+        """To some, and then to the next: neither many clients nor many views hold up the loop."""
+        for number, client in enumerate(clients, 1):
+            if not client.gone and not client.offer(chunk):
+                self._drop(client)
+            if number % OFFERED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     def close(self) -> None:
         """Let everybody go, after what they have yet to be sent."""
@@ -165,6 +185,7 @@ class Hub:
 
     def _drop(self, client: Client) -> None:
         self.dropped += 1
+        self._note_dropped()
         self.leave(client)
         client.drop()
         log.info("client of the stream dropped", reason="it does not keep up", dropped=self.dropped)
@@ -176,25 +197,41 @@ class Hub:
         if tag == view.tag:
             return False
         body = b'{"funnels":[' + b",".join(part.body for part in parts) + b"]}"
-        view.tag, view.body = tag, _event("funnels", body.decode(), tag)
+        view.tag, view.body = tag, _event("funnels", body, tag)
         return True
 
     async def _read_alerts(self) -> bool:
         """Whether the alerts changed; without Redis they stay as they were."""
         try:
-            event = _event("alerts", (await self._alerts()).decode())
+            body = await self._alerts()
         except StoreError:
             return False
+        event = _event("alerts", body)
         changed, self._alerts_body = event != self._alerts_body, event
+        if changed:
+            self._alerts_narrowed = body, {}
         return changed
+
+    def _alerts_for(self, audience: Audience | None) -> bytes:
+        """The event `alerts` for those who may hear it, made once for them all."""
+        if audience is None or not self._alerts_body:
+            return self._alerts_body
+        body, narrowed = self._alerts_narrowed
+        if audience not in narrowed:
+            narrowed[audience] = _event("alerts", audience.narrowed(body))
+        return narrowed[audience]
 
     def _beat(self) -> bytes:
         at = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return _event("tick", f'{{"tick":{self.tick},"at":"{at}"}}')
+        return _event("tick", f'{{"tick":{self.tick},"at":"{at}"}}'.encode())
 
 
-def _event(name: str, data: str, tag: str | None = None, retry: int | None = None) -> bytes:
-    return ServerSentEvent(data, event=name, id=tag, retry=retry, sep="\n").encode()
+def _event(name: str, data: bytes, tag: str = "") -> bytes:
+    """JSON has no line break that would have to be looked for."""
+    return b"".join([b"event: ", name.encode(), b"\nid: " + tag.encode() if tag else b"", b"\ndata: ", data, b"\n\n"])
+
+
+HELLO = f"retry: {RETRY_MS}\n".encode() + _event("hello", b"{}")
 
 
 class Streamed(EventSourceResponse):
@@ -222,19 +259,23 @@ class Streams(Protocol):
     def hub(self) -> Hub: ...
 
 
-def stream(readings: Streams) -> APIRouter:
+def stream(readings: Streams, audience: Audience | None = None) -> APIRouter:
     router = APIRouter(prefix="/api/v1", tags=["funnels"])
 
     @router.get("/stream", summary="Live events", response_class=Response, responses={200: ANSWER})
     async def events(
         request: Request,
         funnel: Annotated[list[str] | None, Query(max_length=100, description="which funnels; by default all")] = None,
-        window: str | None = Query(None, description="a trailing window; by default each funnel's first"),
-        basis: str = Query("users", description="what a rate is made of: users, entries or adjusted"),
+        window: str | None = Query(None, description="a trailing window; by default each funnel's first", json_schema_extra=WINDOW),
+        basis: str = Query("users", description="what a rate is made of: users, entries or adjusted", json_schema_extra=BASIS),
         by: str | None = Query(None, description="a dimension, to have its values beside the total"),
+        view: Annotated[list[View] | None, Query(max_length=VIEWS_MAX, description=VIEW, examples=[[VIEW_SHOWN]])] = None,
     ) -> Response:
         """Server-sent events: the reports and the alerts when they change, and a tick every second. Every event is a whole state."""
-        selection = select(readings.config, funnel or (), window, basis, by)
+        if view and not request.query_params.keys().isdisjoint({"funnel", "window", "basis", "by"}):
+            raise HTTPException(HTTPStatus.BAD_REQUEST, f"`view` goes instead of `funnel`, `window`, `basis` and `by`: {VIEW_SHOWN}")
+        chosen = Selection(asked_of(readings.config, view)) if view else select(readings.config, funnel or (), window, basis, by)
+        selection = chosen._replace(audience=audience)
         try:
             client = readings.hub.join(selection, request.headers.get("last-event-id", ""))
         except Full:
@@ -249,16 +290,21 @@ def select(config: Config, names: Sequence[str], window: str | None, basis: str,
     """The reports asked for. Named funnels must have the window and the dimension; of all, those that have them show them."""
     funnels = [funnel_of(config, name) for name in dict.fromkeys(names)] or list(config.funnels)
     reports: list[Asked] = []
+    without: HTTPException | None = None  # the window
+    with_it = 0
     for found in funnels:
         kept = config.windows_of(found)
         check(found, basis, by if names else None)
         try:
             chosen = window_of(found, window, kept)
-        except HTTPException:
+            with_it += 1
+        except HTTPException as error:
             if names:
                 raise
-            chosen = kept[0]
+            chosen, without = kept[0], without or error
         reports.append(Asked(found.name, chosen, by if by in found.dimensions else None, basis))
+    if without is not None and not with_it:
+        raise without
     if by is not None and all(report.by is None for report in reports):
         raise unknown(funnels[0], "dimension", by, tuple(funnels[0].dimensions))
     return Selection(tuple(reports))
@@ -272,7 +318,18 @@ event: tick
 data: {"tick":1834,"at":"2026-03-02T14:32:05.120Z"}
 
 """
+_EVENT = {
+    "description": "each event",
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["hello", "funnels", "alerts", "tick"]},
+        "id": {"type": "string", "description": "of the state, for Last-Event-ID"},
+        "retry": {"type": "integer", "description": "ms to wait before coming back"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 ANSWER: dict[str, Any] = {
     "description": "OK; goes on until either side ends it",
-    "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _SHOWN}},
+    "content": {"text/event-stream": {"schema": _EVENT, "example": _SHOWN}},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import secrets
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,12 +18,14 @@ from typing import NamedTuple
 from redis import Redis
 
 from schemas.errors import FunnelwatchError
+from streams.pseudonym import Key, Pseudonyms
 from tests.bench import report
 from tests.bench.contenders import CONTENDERS, Contender, FunnelwatchBefore, Limit, Task
 from tests.bench.growth import growth
 from tests.bench.measure import Run, run
 from tests.bench.memory import memory
 from tests.bench.profile import profile
+from tests.bench.reading import reading
 from tests.bench.stages import stages
 from tests.bench.topic import PARTITIONS, fill
 from tests.bench.workload import Counts, clicks, recount
@@ -133,8 +136,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--against", type=checkout, metavar="PATH", help="also run the worker of another checkout, as funnelwatch-before")
     parser.add_argument("--profile", action="store_true", help="run the worker once and say where its time goes")
     parser.add_argument("--stages", action="store_true", help="only say what each stage of the worker's own work costs, without servers")
+    parser.add_argument("--pseudonyms", action="store_true", help="with --stages: entities have pseudonyms")
     parser.add_argument("--growth", action="store_true", help="only say how the cost of an event grows with people and funnels")
     parser.add_argument("--memory", action="store_true", help="only say how many bytes an entity takes")
+    parser.add_argument("--read", action="store_true", help="only say how quickly readers are answered, and what that costs counting")
     options = parser.parse_args()
     options.growth_too = not options.only and options.against is None
     options.only = options.only or list(CONTENDERS)
@@ -147,12 +152,16 @@ def arguments() -> argparse.Namespace:
 
 def asked_for(options: argparse.Namespace) -> Iterator[str]:
     if options.stages:
-        yield from stages(list(clicks(options.events, options.entities)))
+        names = Pseudonyms(Key(secrets.token_hex())) if options.pseudonyms else None
+        yield from stages(list(clicks(options.events, options.entities)), names)
     elif options.growth:
         yield from growth()
     elif options.memory:
         with RedisServer(required("redis_server_binary")) as redis:
             yield from memory(redis.url)
+    elif options.read:
+        with parts() as (kafka, redis):
+            yield from reading(kafka, redis)
     else:
         yield from compared(options)
 

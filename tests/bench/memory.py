@@ -15,15 +15,18 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from schemas.config import Config
 from schemas.duration import MICROS
 from schemas.errors import FunnelwatchError
+from schemas.settings import RedisSettings
 from streams.counting import ShardCount
 from streams.ledger.contract import Claim, Ok, Write
-from streams.ledger.redis import RedisLedger, connect
+from streams.ledger.redis import RedisLedger
 from streams.plan import Plan
+from streams.redis_client import connect
 from streams.resting import rested
 from streams.tally import Deltas
 from tests.bench.contenders import config
@@ -87,7 +90,7 @@ def _row(name: str, *found: Held) -> tuple[str, ...]:
 
 async def _held(url: str, case: Case) -> tuple[Held, Held]:
     """Before and after everybody came to rest."""
-    client = connect(url, TIMEOUT_SECONDS)
+    client = connect(RedisSettings(url=SecretStr(url), timeout_seconds=TIMEOUT_SECONDS))
     try:
         await client.flushall()
         empty = await _used(client)

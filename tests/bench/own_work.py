@@ -13,6 +13,7 @@ from streams.counting import Pending, ShardCount
 from streams.ledger.contract import Claim, Write
 from streams.ledger.redis import RedisLedger
 from streams.plan import Plan
+from streams.pseudonym import Pseudonyms
 
 CHUNK_RECORDS = 5_970  # of the bench's records in a fetch of 1 MiB
 COLLECT_AFTER = (300_000, 20, 50)  # the garbage collector's thresholds, as the worker sets them
@@ -34,8 +35,8 @@ class _NoRedis:
 class OwnWork:
     """A shard whose states are all held, and whose writes go nowhere."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.shard = ShardCount(plan)
+    def __init__(self, plan: Plan, names: Pseudonyms | None = None) -> None:
+        self.shard = ShardCount(plan, names=names)
         self._ledger = RedisLedger(cast("Redis", _NoRedis()))
         self._claim = Claim("web:0", 1, "token", 0, -1, {})
 

@@ -21,6 +21,7 @@ from aiokafka.partitioner import murmur2
 from schemas.config import Config
 from streams import counting
 from streams.plan import Plan
+from streams.pseudonym import Pseudonyms
 from tests.bench.contenders import config
 from tests.bench.own_work import CHUNK_RECORDS, COLLECT_AFTER, Chunk, OwnWork
 from tests.bench.topic import PARTITIONS
@@ -66,14 +67,14 @@ class Clock:
             self._inner += took
 
 
-def stages(found: list[Click]) -> Iterator[str]:
+def stages(found: list[Click], names: Pseudonyms | None = None) -> Iterator[str]:
     """Microseconds of CPU an event, by stage."""
     clock, shards = Clock(), _shards(found)
     gc.set_threshold(*COLLECT_AFTER)
     gc.collect()
     gc.freeze()  # a worker does not have all records in memory
     gc.callbacks.append(clock.collected)
-    _count(clock, shards)
+    _count(clock, shards, names)
     gc.callbacks.remove(clock.collected)
     late = clock.laps[len(clock.laps) // 2 :]
     typical = {stage: median(lap.get(stage, 0.0) for lap in late) for stage in {stage for lap in late for stage in lap}}
@@ -82,14 +83,16 @@ def stages(found: list[Click]) -> Iterator[str]:
         yield f"{nanoseconds / 1000:7.3f} µs an event  {stage}"
 
 
-def _count(clock: Clock, shards: list[list[Chunk]]) -> None:
+def _count(clock: Clock, shards: list[list[Chunk]], names: Pseudonyms | None) -> None:
     """Count all chunks as the worker does."""
+    if names is not None:
+        names.conceal = clock.timed("pseudonyms", names.conceal)  # type: ignore[method-assign]  # to time it
     plan = Plan(setup := Config.model_validate(config("clicks")), setup.sources[0])
     plan.decoder.decode = clock.timed("decode", plan.decoder.decode)  # type: ignore[method-assign]  # to time it
     plan.prepare = clock.timed("prepare: dimension values and amounts", plan.prepare)  # type: ignore[method-assign]  # to time it
     count = clock.timed("the rest of the shard's count: missing states, encoding states", OwnWork.count)
     pack = clock.timed("pack for Redis", OwnWork.pack)
-    work = [OwnWork(plan) for _ in shards]
+    work = [OwnWork(plan, names) for _ in shards]
     with _timed_parts(clock):
         for turn in zip_longest(*shards):
             for shard, chunk in zip(work, turn):

@@ -19,6 +19,11 @@ IN_FLIGHT_MAX = 200
 async def fill(address: str, topic: str, found: Iterable[Click]) -> int:
     """Create the topic and write the clicks; how many bytes their values have."""
     await create_topic(address, topic, PARTITIONS, retention_ms="-1")  # their event times are long past
+    return await add(address, topic, found)
+
+
+async def add(address: str, topic: str, found: Iterable[Click]) -> int:
+    """Write more clicks to a topic; how many bytes their values have."""
     producer = AIOKafkaProducer(bootstrap_servers=address)
     await producer.start()
     try:

@@ -18,13 +18,23 @@ from schemas.event import moment_of
 from schemas.explanation import EntityExplanation
 from schemas.funnel import Funnel
 from schemas.history import Comparison, ComparisonReport, HistoryPoint, HistoryReport, Side, StagePoint
-from schemas.report import Adjusted, AlertState, Breakdown, FunnelReport, FunnelSummary, Rate, StageReport, TimeToConvert, Transition
+from schemas.report import (
+    Adjusted,
+    Alerts,
+    AlertState,
+    Breakdown,
+    FunnelReport,
+    FunnelSummary,
+    Rate,
+    StageReport,
+    TimeToConvert,
+    Transition,
+)
 from streams.archive import HistoryAsked
 from streams.compare import judged
 from streams.past import by_worth, page
 from streams.periods import CompareAsked
 from streams.rates import overall, proportion, rate
-from streams.web.alerts import Alerts
 from streams.web.asked import micros
 from streams.web.renderings import Renderings
 from streams.web.stream import Hub
@@ -214,8 +224,8 @@ class ShopReadings:
     async def ready(self) -> tuple[bool, str]:
         return True, "all is well"
 
-    def metrics(self) -> bytes:
-        return b""
+    def metrics(self) -> list[bytes]:
+        return [b""]
 
 
 def step_of(basis: str, numerator: int, denominator: int) -> Rate:

@@ -81,8 +81,8 @@ def test_a_bar_is_as_long_as_its_users(open_page: Open) -> None:
 
 
 def test_one_connection_brings_everything(open_page: Open) -> None:
-    """While it is live, the page asks for no report and opens no second stream, of funnels looked at in the same way."""
-    page = open_page("#window.purchase=5m&window.signup=5m")
+    """While it is live, the page asks for no report and opens no second stream, however differently funnels are looked at."""
+    page = open_page("#window.purchase=5m&window.signup=24h&basis.signup=entries&by.purchase=device")
     live(page)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -110,7 +110,7 @@ def test_a_page_that_nobody_looks_at_costs_nothing(open_page: Open, service: Ser
 
 
 def test_funnels_looked_at_differently_are_both_live(open_page: Open, shop: Shop) -> None:
-    """A stream has one window, basis and dimension; what it does not bring is asked for each second."""
+    """One stream brings each in its own window, basis and dimension."""
     page = open_page("#window.purchase=5m&window.signup=24h&basis.signup=entries")
     live(page)
     shop.per_minute = 2400

@@ -157,6 +157,7 @@ async def _is_another(stage: Stage, old: str) -> bool:
     return await stage.leader() not in ("", old)
 
 
+@pytest.mark.alone
 async def test_another_takes_over_within_ten_seconds_of_a_kill(
     redis_server: RedisServer, nursery: Nursery, hook: Receiver, unique_name: str
 ) -> None:

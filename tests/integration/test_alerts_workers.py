@@ -74,6 +74,7 @@ async def command(worker: Worker, *arguments: str) -> None:
     assert await asyncio.to_thread(run, [*arguments, "--author", "kim", "--url", f"http://{worker.address}"]) == 0
 
 
+@pytest.mark.alone
 async def test_what_people_say_of_an_alert_holds_on_every_worker_and_after_a_takeover(
     kafka: Kafka, redis_server: RedisServer, unique_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from pydantic import SecretStr
+
 from alerting.channels.webhook import WebhookSender
 from alerting.contract import Commit
 from alerting.delivery import Delivery
@@ -33,8 +35,9 @@ from alerting.store import RedisAlertStore
 from schemas.config import Config
 from schemas.duration import MICROS
 from schemas.errors import FunnelwatchError
+from schemas.settings import RedisSettings
 from streams.lease import Lease
-from streams.ledger.redis import connect
+from streams.redis_client import connect
 from tests.parts.alerts import NIGHT_US, Counts, config
 
 if TYPE_CHECKING:
@@ -96,7 +99,7 @@ def counted(counts: Counts, since: int, at_us: int) -> int:
 
 async def work(part: Part) -> None:
     """Hold the lease, evaluate and deliver, until killed."""
-    client = connect(part.redis, 2.0)
+    client = connect(RedisSettings(url=SecretStr(part.redis)))
     store = DawdlingStore(client, part.prefix)
     store.dawdle_seconds = part.dawdle_seconds
     leadership = Leadership(Lease(client, part.prefix, part.lease_seconds, part.owner), part.lease_seconds, store)

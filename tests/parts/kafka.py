@@ -39,10 +39,14 @@ class Kafka(KafkaProcess):
         lines = [f"{name}={value}\n" for name, value in self._server_properties().items()]
         self._properties.write_text("".join(lines))
         cluster = uuid.uuid4().hex[:22]
-        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties)]
+        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties), *self.format_arguments()]
         done = subprocess.run([*self._java(), *tool], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ProcessFailed(self.name, "cannot format its storage", done.stdout + done.stderr)
+
+    def format_arguments(self) -> list[str]:
+        """More for the tool that formats the storage: users, for one."""
+        return []
 
     @property
     def _properties(self) -> Path:

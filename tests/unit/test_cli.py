@@ -242,7 +242,7 @@ def test_rates_shows_a_running_services_numbers(capsys: pytest.CaptureFixture[st
     with service() as url:
         assert run(["rates", "f", "--window", "5m", "--by", "d", "--url", url]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert Answers.asked.pop() == "/api/v1/funnels/f?window=5m&by=d"
+        assert Answers.asked.pop() == "/api/v1/funnels/f?window=5m&basis=users&by=d"
         assert lines[0] == "F, last 5m at no event yet, stale, 7 records behind"
         assert lines[3].split() == ["b", "500", "2,000", "25.0%", "1,500", "500"]
         assert lines[5].strip() == "d = x"

@@ -17,7 +17,7 @@ from schemas.config import Source
 from schemas.errors import StoreError, StoreUnavailable
 from streams import custody
 from streams.custody import RETRY_SECONDS, Custodian, Lane, Partition, Watched
-from streams.ledger.contract import Claim, Corrupt, Fenced, Mismatch, NoState, Ok, Outcome, Position, Write
+from streams.ledger.contract import UNKEYED, Claim, Corrupt, Fenced, Mismatch, NoState, Ok, Outcome, Position, Write
 from streams.ledger.memory import MemoryLedger
 from streams.metrics import WorkerMetrics
 from streams.tally import Deltas
@@ -77,13 +77,13 @@ class ScriptedLedger(MemoryLedger):
         self.claim_gate = asyncio.Event()
         self.claim_gate.set()
 
-    async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = ()) -> Claim:
+    async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = (), keys: Sequence[str] = UNKEYED) -> Claim:
         with suppress(asyncio.CancelledError):  # a cancel that meets a finishing Redis call can be lost
             await self.claim_gate.wait()
         if self.claim_failures:
             raise self.claim_failures.pop(0)
         self.claims += 1
-        found = await super().claim(shard, partitions, start)
+        found = await super().claim(shard, partitions, start, (), keys)
         if self.corrupt_claims:
             self.corrupt_claims -= 1
             return replace(found, corrupt=True)
@@ -192,7 +192,7 @@ async def write(custodian: Custodian, partition: Partition, start: int, followin
 
 def conflicts(metrics: WorkerMetrics) -> dict[str, float]:
     samples = [s for m in metrics.registry.collect() if m.name == "funnel_ledger_conflicts" for s in m.samples]
-    return {s.labels["kind"]: s.value for s in samples if s.name.endswith("_total")}
+    return {s.labels["kind"]: s.value for s in samples if s.name.endswith("_total") and s.value}
 
 
 # Claims

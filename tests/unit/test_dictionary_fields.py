@@ -17,7 +17,8 @@ from streams.dictionary import dictionary
 from streams.dictionary_diff import difference
 from streams.dictionary_fields import FIELDS
 
-BASE = yaml.safe_load("""
+BASE = yaml.safe_load(
+    """
 sources:
   - {name: web, topic: clicks}
   - {name: app, topic: taps}
@@ -49,7 +50,11 @@ channels:
   kafka: {type: kafka, topic: alerts}
   chat: {type: apprise, urls: ["json://chat.example"]}
   log: {type: log}
-""")
+access:
+  tokens: [{name: wall, hash: "sha256:%s"}]
+"""
+    % ("0" * 64)
+)
 CONDITION = "funnels.0.stages.1.where.properties/a"
 LIMIT = {"per": "5m", "most": 3}
 
@@ -62,6 +67,8 @@ OTHER: dict[str, dict[str, Any]] = {
     "Source.start": {"sources.0.start": "latest"},
     "Source.allowed_lateness": {"sources.0.allowed_lateness": "2m"},
     "Source.max_skew": {"sources.0.max_skew": "6m"},
+    "Source.format": {"sources.0.format": "avro"},
+    "Source.preset": {"sources.0.preset": "segment"},
     "Source.dead_letter": {"sources.0.dead_letter": "bad"},
     "Source.record_bytes_max": {"sources.0.record_bytes_max": 2_000_000},
     "Source.reject_ratio_max": {"sources.0.reject_ratio_max": 0.5},
@@ -167,6 +174,18 @@ OTHER: dict[str, dict[str, Any]] = {
     "AppriseChannel.picture": {"channels.chat.picture": False},
     "LogChannel.type": {"channels.log": {"type": "kafka", "topic": "t"}},
     "LogChannel.limit": {"channels.log.limit": LIMIT},
+    "Access.tokens": {"access.tokens": []},
+    "Access.cors": {"access.cors": ["https://wiki.example"]},
+    "Access.metrics": {"access.metrics": "token"},
+    "Token.name": {"access.tokens.0.name": "sesame"},
+    "Token.hash": {"access.tokens.0.hash": f"sha256:{'1' * 64}"},
+    "Token.scopes": {"access.tokens.0.scopes": ["read", "entities"]},
+    "Token.funnels": {"access.tokens.0.funnels": ["purchase"]},
+    "Token.limit": {"access.tokens.0.limit": LIMIT},
+    "Token.concurrent": {"access.tokens.0.concurrent": 9},
+    "Token.expires": {"access.tokens.0.expires": "2100-01-01"},
+    "Quota.per": {"access.tokens.0.limit": {"per": "5m"}},
+    "Quota.most": {"access.tokens.0.limit": {"most": 3}},
 }
 RENAMED = {"Stage.name", "Rule.name"}  # names are all that changes
 

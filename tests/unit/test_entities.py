@@ -38,6 +38,10 @@ class FakeReadings:
         self.config: Config = CONFIG
         self.known = known
         self.error: Exception | None = None
+        self.noted: list[tuple[str, str, list[str]]] = []
+
+    async def entity_read(self, entity: str, author: str, sources: list[str]) -> None:
+        self.noted.append((entity, author, sources))
 
     async def explanation(self, entity: str) -> EntityExplanation | None:
         if self.error is not None:

@@ -12,10 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.config import Config
 from schemas.report import AlertState
-from streams.collector import LedgerCollector, SourceReading
-from streams.metrics import DEFINITIONS, Definition, WorkerMetrics, exposition
+from streams.collector import SourceReading
+from streams.metrics import CONFLICTS, DEFINITIONS, OUTCOMES, Definition, WorkerMetrics, exposition
 from streams.plan import Plan
+from streams.retention import CONVERSIONS, ENTRIES
 from streams.windows import EVENTS, USERS, VALUE, Cells, FunnelCounts, cell
+from tests.parts.ledger_text import ledger_text
 
 AT_US = 1_690_000_000_500_000
 Labels = dict[str, str]
@@ -57,9 +59,8 @@ def name_of(definition: Definition) -> str:
 
 
 def families(readings: list[SourceReading] | None = None, alerts: list[AlertState] | None = None) -> dict[str, Metric]:
-    collector = None if readings is None else LedgerCollector(readings, alerts or [])
-    text = exposition(WorkerMetrics("1.2.3"), collector).decode()
-    return parsed(text)
+    ledger = None if readings is None else ledger_text(readings, alerts or [])
+    return parsed(exposition(WorkerMetrics("1.2.3"), ledger).decode())
 
 
 def parsed(text: str) -> dict[str, Metric]:
@@ -122,6 +123,28 @@ def test_a_rate_is_told_of_every_step_with_both_its_ends() -> None:
     rates = {(labels["from_stage"], labels["stage"]): value for labels, value in samples(found, "funnel_conversion_ratio", window="5m")}
     assert rates == {("view", "cart"): 0.5, ("cart", "pay"): 1.5}
     assert {labels["basis"] for labels, _ in samples(found, "funnel_conversion_ratio")} == {"users"}
+
+
+def test_a_rate_is_told_with_its_parts_on_every_basis() -> None:
+    told = reading(USED)
+    told.funnels["shop"].add(10, AT_US // 10_000_000 - 25, {cell(ENTRIES, 0): 8, cell(CONVERSIONS, 0): 6})  # finished by now
+    found = families([told])
+    for basis, numerator, denominator in (("users", 4, 8), ("entries", 6, 8)):
+        at = {"stage": "cart", "window": "5m", "basis": basis, **TOTAL}
+        assert the_value(found, "funnel_conversion_numerator", **at) == numerator
+        assert the_value(found, "funnel_conversion_denominator", **at) == denominator
+        assert the_value(found, "funnel_conversion_ratio", **at) == numerator / denominator
+    keys = [
+        {tuple(sorted(labels.items())) for labels, _ in samples(found, f"funnel_conversion_{part}")}
+        for part in ("ratio", "numerator", "denominator")
+    ]
+    assert keys[0] == keys[1] == keys[2]
+
+
+def test_a_window_that_reaches_back_to_before_its_funnel_was_counted_is_told() -> None:
+    found = families([reading(USED, incomplete={("shop", "5m")})])
+    told = {labels["window"]: value for labels, value in samples(found, "funnel_window_incomplete", funnel="shop")}
+    assert told == {"5m": 1, "1m": 0}
 
 
 def test_where_nobody_was_to_convert_there_is_no_rate_but_a_0_where_nobody_did() -> None:
@@ -220,9 +243,26 @@ def test_a_worker_counts_its_conflicts_notifications_and_dead_letters() -> None:
     worker.conflict("fenced")
     worker.notification("oncall", "delivered")
     worker.dead_letters.labels("web", "bad_json").inc()
-    assert worker_samples(worker, "funnel_ledger_conflicts_total") == [({"kind": "fenced"}, 2)]
+    told = {labels["kind"]: value for labels, value in worker_samples(worker, "funnel_ledger_conflicts_total")}
+    assert told == dict.fromkeys(CONFLICTS, 0) | {"fenced": 2}
     assert worker_samples(worker, "funnel_notifications_total") == [({"channel": "oncall", "outcome": "delivered"}, 1)]
     assert worker_samples(worker, "funnel_dead_letters_total") == [({"source": "web", "reason": "bad_json"}, 1)]
+
+
+def test_a_channel_is_told_of_from_the_beginning_so_that_the_first_failure_is_an_increase() -> None:
+    worker = WorkerMetrics("1")
+    worker.channels(["oncall"])
+    assert {labels["outcome"]: value for labels, value in worker_samples(worker, "funnel_notifications_total")} == dict.fromkeys(
+        OUTCOMES, 0
+    )
+
+
+def test_a_worker_tells_what_the_topic_still_keeps_before_its_position() -> None:
+    worker = WorkerMetrics("1")
+    worker.kept(TP("clicks", 0), "web", 12)
+    worker.kept(TP("clicks", 1), "web", 0)
+    worker.forget(TP("clicks", 0))
+    assert worker_samples(worker, "funnel_retention_headroom_records") == [({"source": "web", "partition": "1"}, 0)]
 
 
 def test_the_time_of_an_apply_is_a_histogram_with_a_bucket_at_the_alarm_of_its_help() -> None:

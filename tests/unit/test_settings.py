@@ -8,6 +8,7 @@ import pytest
 
 from schemas.errors import SettingsError
 from schemas.settings import PREFIX, describe, load_settings
+from streams.tables import setting_now
 
 CHANGED = {
     "FUNNELWATCH_CONFIG": ("shop.yaml", lambda s: s.config),
@@ -17,6 +18,11 @@ CHANGED = {
     "FUNNELWATCH_KAFKA__SESSION_TIMEOUT_SECONDS": ("6.5", lambda s: s.kafka.session_timeout_seconds),
     "FUNNELWATCH_REDIS__URL": ("redis://:hunter2@redis:6379/1", lambda s: s.redis.url.get_secret_value()),
     "FUNNELWATCH_REDIS__PREFIX": ("shop", lambda s: s.redis.prefix),
+    "FUNNELWATCH_KAFKA__SECURITY_PROTOCOL": ("SASL_SSL", lambda s: s.kafka.security_protocol),
+    "FUNNELWATCH_KAFKA__SASL_MECHANISM": ("PLAIN", lambda s: s.kafka.sasl_mechanism),
+    "FUNNELWATCH_KAFKA__CA_FILE": ("/etc/ca.pem", lambda s: s.kafka.ca_file),
+    "FUNNELWATCH_REDIS__USERNAME": ("worker", lambda s: s.redis.username),
+    "FUNNELWATCH_LOG_FORMAT": ("json", lambda s: s.log_format),
     "FUNNELWATCH_WEB__PORT": ("8080", lambda s: s.web.port),
     "FUNNELWATCH_WORKER__AUDIT_SHARE": ("0.01", lambda s: s.worker.audit_share),
     "FUNNELWATCH_WORKER__FENCES": ("False", lambda s: s.worker.fences),
@@ -100,6 +106,20 @@ def test_the_address_of_redis_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> No
         assert "hunter2" not in shown
     assert settings.redis.url.get_secret_value() == "redis://:hunter2@redis:6379/0"
     assert "hunter2" not in str(describe())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        ("FUNNELWATCH_KAFKA__PASSWORD", "hunter2", "***"),
+        ("FUNNELWATCH_REDIS__PASSWORD", "file:/run/secrets/redis", "file:/run/secrets/redis"),
+        ("FUNNELWATCH_REDIS__KEY_PASSWORD", "", ""),
+        ("FUNNELWATCH_REDIS__URL", "redis://:hunter2@redis:6379/0", "redis://***@redis:6379/0"),
+    ],
+)
+def test_a_secret_is_shown_by_where_it_is_or_as_stars(name: str, text: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, text)
+    assert setting_now(load_settings(), name) == shown
 
 
 def test_nobody_is_audited_unless_it_is_asked_for() -> None:

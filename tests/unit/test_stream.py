@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -13,7 +15,8 @@ from fastapi import HTTPException
 from schemas.config import parse
 from schemas.errors import StoreUnavailable
 from streams.web import stream
-from streams.web.stream import TICKS_BUFFERED_MAX, Client, Full, select
+from streams.web.stream import OFFERED_AT_ONCE, TICKS_BUFFERED_MAX, Client, Full, select
+from streams.web.views import asked_of
 from tests.parts.answering import ShopReadings
 
 CONFIG = parse("""
@@ -178,9 +181,78 @@ def test_all_funnels_are_selected_each_with_what_it_has() -> None:
         (["b"], None, "users", "device", "no dimension 'device'"),
         ([], None, "people", None, "no basis 'people'"),
         ([], None, "users", "city", "no dimension 'city'"),
+        ([], "7m", "users", None, "funnel 'a' has no window '7m'; there are: 1m, 1h"),
     ],
 )
 def test_what_cannot_be_listened_to_is_said(funnels: list[str], window: str | None, basis: str, by: str | None, said: str) -> None:
     with pytest.raises(HTTPException) as refused:
         select(CONFIG, funnels, window, basis, by)
     assert said in refused.value.detail
+
+
+def test_views_are_selected_each_with_its_own_ways() -> None:
+    views = ["a;window=1h;basis=entries;by=device", "a", "b;basis=users", "a"]
+    assert [(r.funnel, str(r.window), r.by, r.basis) for r in asked_of(CONFIG, views)] == [
+        ("a", "1h", "device", "entries"),
+        ("a", "1m", None, "users"),
+        ("b", "5m", None, "users"),
+    ]
+
+
+def test_signs_in_the_names_of_views_are_percent_encoded() -> None:
+    odd = CONFIG.model_copy(update={"funnels": (CONFIG.funnels[0].model_copy(update={"name": "a;b=größer"}),)})
+    assert asked_of(odd, ["a%3Bb%3Dgr%C3%B6%C3%9Fer;window=60s"])[0].funnel == "a;b=größer"
+
+
+@pytest.mark.parametrize(
+    ("view", "status", "said"),
+    [
+        ("none", 404, "there is no funnel 'none'"),
+        ("a;window=5m", 400, "no window '5m'; there are: 1m, 1h"),
+        ("b;by=device", 400, "no dimension 'device'; there are none"),
+        ("a;basis=people", 400, "no basis 'people'"),
+        ("a;wnidow=1m", 400, "view 'a;wnidow=1m': 'wnidow=1m' is none of window=…, basis=…, by=…"),
+        ("a;window=1m;window=1h", 400, "each at most once"),
+        ("a;by", 400, "write one like purchase;window=5m;basis=adjusted;by=channel"),
+    ],
+)
+def test_a_view_that_cannot_be_had_is_told_what_there_is(view: str, status: int, said: str) -> None:
+    with pytest.raises(HTTPException) as refused:
+        asked_of(CONFIG, [view])
+    assert refused.value.status_code == status
+    assert said in refused.value.detail
+
+
+async def test_one_client_hears_of_one_funnel_in_several_ways(readings: ShopReadings) -> None:
+    client = readings.hub.join(stream.Selection(asked_of(readings.config, ["f;window=5m", "f;window=1h;by=device"])))
+    (_, _, sent), *_ = [event for event in await received(client) if event[0] == "funnels"]
+    assert [(report["window"], report["by"]) for report in sent["funnels"]] == [("5m", None), ("1h", "device")]
+
+
+async def test_a_view_beside_the_other_parameters_is_refused(readings: ShopReadings) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(readings.app()), base_url="http://funnelwatch") as web:
+        answer = await web.get("/api/v1/stream?view=f&window=5m")
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert "`view` goes instead of" in answer.json()["detail"]
+
+
+async def test_many_clients_are_handed_their_events_some_at_a_time(readings: ShopReadings) -> None:
+    """So that whoever else is on the loop has a turn in between."""
+    clients = [readings.hub.join(selected(readings)) for _ in range(4 * OFFERED_AT_ONCE)]
+    for client in clients:
+        await received(client)
+    before, seen = readings.reported, []
+
+    async def look() -> None:
+        while len(seen) < 100:
+            seen.append(sum(bool(client._waiting) for client in clients))
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    await readings.shop.run(10)
+    await readings.hub.publish()
+    await looking
+    assert readings.reported == before + 1
+    steps = sorted({*seen})
+    assert max(after - before for before, after in pairwise(steps)) <= OFFERED_AT_ONCE
+    assert steps[-1] == len(clients)

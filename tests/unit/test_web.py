@@ -26,13 +26,14 @@ from schemas.duration import Duration
 from schemas.errors import StoreUnavailable
 from schemas.explanation import EntityExplanation
 from schemas.history import ComparisonReport, HistoryReport
-from schemas.report import AlertState, FunnelReport, FunnelSummary, Rate, StageReport, Transition
+from schemas.report import Alerts, AlertState, FunnelReport, FunnelSummary, Rate, StageReport, Transition
 from streams.archive import HistoryAsked
 from streams.periods import CompareAsked
-from streams.web.alerts import Alerts, Audit, DeadLetters, Silences
+from streams.web.alerts import Audit, DeadLetters, Silences
 from streams.web.api import PAGE, FunnelList, Health, Problem, Shield, create_api
 from streams.web.readings import Readings
 from streams.web.renderings import Renderings
+from streams.web.session import Session
 from streams.web.stream import Hub
 from tests.parts.alerts import notification
 
@@ -72,6 +73,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "/api/v1/audit": Audit,
     "/api/v1/dictionary": Dictionary,
     "/api/v1/entities/{id}": EntityExplanation,
+    "/session": Session,
     "/livez": Health,
     "/readyz": Health,
 }
@@ -161,8 +163,8 @@ class FakeReadings:
     async def ready(self) -> tuple[bool, str]:
         return self.health
 
-    def metrics(self) -> bytes:
-        return b'funnel_stage_users{funnel="purchase"} 3\n'
+    def metrics(self) -> list[bytes]:
+        return [b'funnel_stage_users{funnel="purchase"} 3\n']
 
 
 @pytest.fixture
@@ -391,7 +393,7 @@ def test_metrics_say_which_format_they_are(readings: FakeReadings) -> None:
     """Prometheus goes by the version in the content type."""
     answer = ask(readings, "/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert answer.content == readings.metrics()
+    assert [answer.content] == readings.metrics()
 
 
 @pytest.mark.parametrize(

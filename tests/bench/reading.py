@@ -1,0 +1,263 @@
+"""`--read`: what it costs to answer readers, and whether it slows counting, at 100 funnels × 4 windows × 20 values.
+
+A real worker on real servers; everybody's walk is in one of the funnels. Some traffic fills the ledger, and it is read while
+nothing comes. Then a topic is counted as fast as it can be, and spans with readers and spans without take turns; the rate of a
+span with readers is compared with those around it.
+
+    readers    10 requests a second: the list, a funnel by value, its history by value; a scrape of /metrics every 5 s
+    pages      those, and 1,000 clients of /api/v1/stream
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from statistics import median, quantiles
+from typing import Any
+from urllib.request import urlopen
+
+from redis import Redis
+
+from schemas.errors import FunnelwatchError
+from tests.bench.contenders import Funnelwatch, Task
+from tests.bench.markdown import table
+from tests.bench.measure import _cpu_seconds
+from tests.bench.readers import Load
+from tests.bench.topic import add, fill
+from tests.bench.workload import CONVERSION_MS, EVENTS, STAGES, Click
+from tests.parts.kafka import Kafka
+from tests.parts.redis import RedisServer
+
+FUNNELS, VALUES, WINDOWS = 100, 20, ("5m", "1h", "24h", "7d")
+PEOPLE = 50_000
+AT_A_TIME = 5_000  # people on their way
+BEFORE_EVENTS, BEFORE_HOURS = 100_000, 1  # that fill the ledger
+EVENTS_MEASURED, MEASURED_MINUTES = 1_500_000, 30
+SPAN_SECONDS = 10.0
+ROUNDS = 2  # of a span without readers, one with, one without, one with pages too
+QUIET_SECONDS = 15.0
+LOOK_SECONDS = 0.005
+LOOKS_LEAST = 3
+FETCH_BYTES_MAX = 2**19
+PATIENCE_SECONDS = 200.0
+API_MS_MAX, SCRAPE_MS_MAX, SLOWED_MAX = 20.0, 100.0, 0.03
+NAMES = tuple(f"funnel-{number:02}" for number in range(FUNNELS))
+READERS = Load(SPAN_SECONDS, requests=10, scrape_seconds=5, funnels=NAMES, windows=WINDOWS, by="channel")
+PAGES = replace(READERS, clients=1000)
+LISTENED = "tick to client"
+HEADER = ("", "p50 ms", "p99 ms", "most", "of")
+
+
+class Visit(Click):
+    """A click of somebody's walk in one of many funnels: `channel` is the funnel's number and the channel's."""
+
+    def value(self) -> bytes:
+        funnel, _, channel = self.channel.partition("/")
+        return (
+            f'{{"event":"{EVENTS[self.stage]}_{funnel}","timestamp":{self.at_ms},"user_id":"{self.entity}",'
+            f'"event_id":"e-{self.number:012}","properties":{{"channel":"channel-{channel}"}}}}'
+        ).encode()
+
+
+def visits(seed: int = 5) -> Iterator[Visit]:
+    """Some hours of traffic that is sparse, and then some minutes of dense, up to now."""
+    chance = random.Random(seed)
+    turn_ms = int(time.time() * 1000) - MEASURED_MINUTES * 60_000
+    walking: list[tuple[str, str, list[int]]] = [("", "", [])] * AT_A_TIME
+    for number in range(BEFORE_EVENTS + EVENTS_MEASURED):
+        at = number - BEFORE_EVENTS
+        at_ms = turn_ms + (at * MEASURED_MINUTES * 60_000 // EVENTS_MEASURED if at >= 0 else at * BEFORE_HOURS * 3_600_000 // BEFORE_EVENTS)
+        place = int(chance.random() * AT_A_TIME)
+        entity, shown, stages = walking[place]
+        if not stages:
+            entity = f"user-{chance.randrange(PEOPLE):06}"
+            shown = f"{chance.randrange(FUNNELS)}/{chance.randrange(VALUES):02}"
+            stages = list(range(chance.randint(1, len(STAGES))))[::-1]
+            walking[place] = entity, shown, stages
+        yield Visit(number, at_ms, entity, stages.pop(), shown, 0)
+
+
+class Read(Funnelwatch):
+    """A worker with many funnels, each of events of its own."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.redis = Redis.from_url(task.redis_url, socket_timeout=PATIENCE_SECONDS)
+
+    def prepare(self) -> None:
+        (self.folder / "config.yaml").write_text(json.dumps(many(self.task.topic)))
+
+    def environment(self) -> dict[str, str]:
+        # An event moves some 25 counts here, which it shares with few: a chunk of 2 MiB would be seconds of Redis's work.
+        more = {"REDIS__TIMEOUT_SECONDS": "10", "KAFKA__FETCH_BYTES_MAX": str(FETCH_BYTES_MAX)}
+        return {**super().environment(), **{f"FUNNELWATCH_{name}": value for name, value in more.items()}}
+
+
+def many(topic: str) -> dict[str, Any]:
+    """The config, as YAML takes JSON too."""
+    funnels = [
+        {
+            "name": name,
+            "source": "web",
+            "conversion_window": f"{CONVERSION_MS // 1000}s",
+            "windows": list(WINDOWS),
+            "dimensions": {"channel": "properties.channel"},
+            "stages": [{"name": stage, "event": f"{event}_{number}"} for stage, event in zip(STAGES, EVENTS)],
+        }
+        for number, name in enumerate(NAMES)
+    ]
+    return {"sources": [{"name": "web", "topic": topic, "entity_key": True}], "funnels": funnels}
+
+
+@dataclass(frozen=True)
+class Span:
+    """What a worker did in some seconds."""
+
+    rate: float  # events a second
+    cpu_seconds_per_million: float
+    found: dict[str, Any]  # what the readers saw
+
+
+class Watched:
+    """A worker whose progress is looked at."""
+
+    def __init__(self, worker: Read) -> None:
+        self.worker = worker
+
+    def wait(self, least: int) -> None:
+        """Until so many records are done."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (done := self.worker.done()) < least:
+            if not self.worker.running or time.monotonic() > deadline:
+                raise FunnelwatchError(f"the worker was done with only {done} records; its log ends with:\n{self.worker.log()}")
+            time.sleep(LOOK_SECONDS)
+
+    def wait_for_metrics(self) -> None:
+        """Until it has learned what is usual and has put all series into words."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while b"funnel_stage_users{" not in urlopen(f"http://{self.worker.address}/metrics", timeout=PATIENCE_SECONDS).read():
+            if time.monotonic() > deadline:
+                raise FunnelwatchError(f"the worker serves no metrics; its log ends with:\n{self.worker.log()}")
+            time.sleep(1)
+
+    def span(self, load: Load | None) -> Span:
+        """The rate of some seconds, from one change of the count of records done to another."""
+        reading = None if load is None else Reading(self.worker.address, load)
+        looks: list[tuple[float, int, float]] = []
+        if reading is not None:
+            reading.begin()
+        until = time.monotonic() + SPAN_SECONDS
+        while time.monotonic() < until:
+            done = self.worker.done()
+            if not looks or done != looks[-1][1]:
+                looks.append((time.perf_counter(), done, _cpu_seconds(self.worker.pid)))
+            time.sleep(LOOK_SECONDS)
+        (_, first, _), (_, last, _) = looks[0], looks[-1]
+        if last >= self.worker.task.events or len(looks) < LOOKS_LEAST:
+            raise FunnelwatchError(f"{last - first:,} records in {len(looks)} steps, {last:,} in all: too few, or the topic is too short")
+        began, ended = looks[1], looks[-1]
+        records = ended[1] - began[1]
+        found = {} if reading is None else reading.end()
+        return Span(records / (ended[0] - began[0]), (ended[2] - began[2]) / records * 1e6, found)
+
+
+class Reading:
+    """The readers, in a process of their own."""
+
+    def __init__(self, address: str, load: Load) -> None:
+        command = [sys.executable, "-m", "tests.bench.readers", address, load.text()]
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if self._line() != "ready\n":
+            raise FunnelwatchError("the readers could not begin; what they say is above")
+
+    def _line(self) -> str:
+        assert self._child.stdout is not None
+        return self._child.stdout.readline()
+
+    def begin(self) -> None:
+        assert self._child.stdin is not None
+        self._child.stdin.write("\n")
+        self._child.stdin.flush()
+
+    def end(self) -> dict[str, Any]:
+        line = self._line()
+        if self._child.wait() != 0 or not line:
+            raise FunnelwatchError("the readers failed; what they say is above")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+def reading(kafka: Kafka, redis: RedisServer) -> Iterator[str]:
+    """The tables, and whether the claims hold."""
+    topic, events = "visits", BEFORE_EVENTS + EVENTS_MEASURED
+    traffic = visits()
+    asyncio.run(fill(kafka.address, topic, islice(traffic, BEFORE_EVENTS)))
+    name = f"bench-read-{uuid.uuid4().hex[:8]}"
+    with Read(Task(name, kafka.address, redis.url, topic, events, (kafka.pid, redis.pid))) as worker:
+        worker.start()
+        watched = Watched(worker)
+        watched.wait(BEFORE_EVENTS)
+        watched.wait_for_metrics()
+        yield f"{FUNNELS} funnels × {len(WINDOWS)} windows × {VALUES} values, {BEFORE_EVENTS:,} events counted"
+        yield from _quiet(worker)
+        asyncio.run(add(kafka.address, topic, traffic))
+        loads = {"readers": READERS, "readers and 1,000 pages": PAGES}
+        kinds = [name for _ in range(ROUNDS) for load in loads for name in ("", load)] + [""]
+        spans = [(name, watched.span(loads.get(name))) for name in kinds]
+        for name in loads:
+            yield from slowed(name, spans)
+        worker.kill()
+
+
+def _quiet(worker: Read) -> Iterator[str]:
+    """While nothing is counted."""
+    for what, load in (("readers", READERS), ("readers and 1,000 pages", PAGES)):
+        readers = Reading(worker.address, replace(load, seconds=QUIET_SECONDS))
+        before = _cpu_seconds(worker.pid)
+        readers.begin()
+        found = readers.end()
+        yield f"\nNothing to count, {what}: {(_cpu_seconds(worker.pid) - before) / QUIET_SECONDS:.0%} of a core\n"
+        yield from _times([found])
+
+
+def slowed(name: str, spans: Sequence[tuple[str, Span]]) -> Iterator[str]:
+    """What readers cost counting, by the spans with them and those before and after each, which have none."""
+    rates, spent = [span.rate for _, span in spans], [span.cpu_seconds_per_million for _, span in spans]
+    among = [place for place, (found, _) in enumerate(spans) if found == name]
+    slower = [1 - rates[n] / ((rates[n - 1] + rates[n + 1]) / 2) for n in among]
+    dearer = [spent[n] / ((spent[n - 1] + spent[n + 1]) / 2) - 1 for n in among]
+    yield f"\nCounting as fast as it can ({median(rates[::2]):,.0f} events/s), {name}: {median(slower):.1%} slower"
+    yield f"({', '.join(f'{s:.1%}' for s in slower)}), {median(dearer):.1%} more CPU an event ({', '.join(f'{s:.1%}' for s in dearer)})"
+    yield f"claim: by at most {SLOWED_MAX:.0%}: {'held' if median(slower) <= SLOWED_MAX else 'NOT HELD'}\n"
+    yield from _times([spans[n][1].found for n in among])
+
+
+def _times(found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    took: dict[str, list[float]] = {}
+    for one in found:
+        for kind, times in one["took_ms"].items():
+            took.setdefault(kind, []).extend(times)
+        if one["delays_ms"]:
+            took.setdefault(LISTENED, []).extend(one["delays_ms"])
+    yield from table(HEADER, [(kind, *(f"{x:.1f}" for x in (median(t), _p99(t), max(t))), str(len(t))) for kind, t in took.items()])
+    yield from claims(took)
+
+
+def claims(took: Mapping[str, Sequence[float]]) -> Iterator[str]:
+    """Whether what is asked of the read side held."""
+    for kind, times in took.items():
+        most = SCRAPE_MS_MAX if kind == "scrape" else API_MS_MAX
+        if kind != LISTENED:
+            yield f"claim: p99 of {kind} under {most:g} ms: {_p99(times):.1f} ms, {'held' if _p99(times) < most else 'NOT HELD'}"
+
+
+def _p99(times: list[float]) -> float:
+    return quantiles(times, n=100)[98] if len(times) > 1 else times[0]

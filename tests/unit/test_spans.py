@@ -1,0 +1,34 @@
+"""What was due in a span of the past, when the finest buckets no longer reach back to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.config import Config
+from schemas.duration import MICROS
+from streams.adjusting import Adjusting
+from streams.plan import Plan
+from streams.retention import CONVERSIONS, CONVERTED, ENTRIES
+from streams.windows import FunnelCounts, age_cell, cell
+
+HOUR = 3600
+NOW = 1_700_000_040  # on a minute
+FUNNEL = {
+    "name": "shop", "source": "web", "conversion_window": "10m", "windows": ["5m", "24h"],
+    "stages": [{"name": "view", "event": "view"}, {"name": "pay", "event": "pay"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ended", [600, 3540, 3600, 3660, 7200, 10_800])
+@pytest.mark.parametrize("length", [600, 7200])
+def test_entries_that_convert_at_once_were_worth_what_they_are(ended: int, length: int) -> None:
+    """However long ago the span ended: within the hour of 10 s buckets, across its end, or by minutes alone."""
+    config = Config.model_validate({"sources": [{"name": "web", "topic": "clicks"}], "funnels": [FUNNEL]})
+    counts = FunnelCounts(Plan(config, config.sources[0]).funnels[0])
+    for kept in counts.plan.kept:
+        opened = range(NOW - 8 * HOUR, NOW, 10)
+        for at in opened if kept.seconds > 10 else [at for at in opened if at >= NOW - HOUR]:  # what is older was expired
+            cells = {cell(ENTRIES, 0): 3, cell(CONVERSIONS, 0): 1, age_cell(1, 0): 1, cell(CONVERTED, 1): 1}
+            counts.add(kept.seconds, at // kept.seconds, cells)
+    worth = Adjusting(counts, 60 * MICROS).at(NOW * MICROS).worth(1, (NOW - ended - length) * MICROS, (NOW - ended) * MICROS, None)
+    assert worth == pytest.approx(length / 10 * 3, rel=0.01)

@@ -19,7 +19,7 @@ compile: setup
 	$(BIN)/python deploy/compile.py
 
 test: compile
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20 --durations-min=8
 
 lint: setup
 	$(BIN)/ruff check .
@@ -32,7 +32,7 @@ bench: compile
 
 # Everything that can break, broken on purpose: ten runs of each take hours; `--only NAME`, `--seeds N`, `--quick`.
 faults: compile
-	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.faults --report deploy/faults.md
 
 # False pages and times to detect of the alert rules, beside naive ones and the optimum: about ten minutes.
 alerts-study: setup

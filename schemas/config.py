@@ -23,6 +23,7 @@ from schemas.rule import Rule
 from schemas.rule_problems import Check, check_rule, check_window, rule_warnings
 
 CONFIG_BYTES_MAX = 1_000_000
+PROBLEMS_TOLD = 100  # of a config: who has more has made one mistake very often
 
 
 class Fields(Model):
@@ -129,7 +130,7 @@ def parse(text: str, path: str = "config") -> Config:
         problems = list(refused_shapes(text))
         root = None if problems else yaml.compose(text, Loader=yaml.SafeLoader)
         problems += duplicate_keys(root) if root is not None else []
-        data = None if problems else yaml.safe_load(text)
+        data = None if problems or root is None else yaml.constructor.SafeConstructor().construct_document(root)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or "cannot be parsed"
@@ -140,7 +141,10 @@ def parse(text: str, path: str = "config") -> Config:
     try:
         config = Config.model_validate(data if data is not None else {}, by_name=False)
     except ValidationError as error:
-        raise ConfigError(path, [explain(Config, root, e) for e in root_causes(error.errors())]) from None
+        causes = root_causes(error.errors(include_url=False))
+        told = [explain(Config, root, e) for e in causes[:PROBLEMS_TOLD]]
+        more = [Problem(told[-1].line, "", f"and {len(causes) - len(told)} more problems", "mend these first")]
+        raise ConfigError(path, told + (more if len(causes) > len(told) else [])) from None
     checks = (*_cross_check(config), *_misread(config, root))
     found = [Problem(find(root, loc)[1], dotted(loc), what, remedy) for loc, what, remedy in checks]
     if found:

@@ -6,11 +6,12 @@ what informs is never held back.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
 from collections.abc import Callable, MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
@@ -23,13 +24,25 @@ LIBRARIES = logging.WARNING  # they inform of much that nobody asked for
 _repeats = Repeats(0.0, time.monotonic)
 
 
+class _Spoken:
+    """Where lines go: stderr, as long as it takes them. A full disk costs lines, and never the work that they tell of."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+
 def configure_logs(level: str, form: Format = "console", repeat_seconds: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
     """Set our end of the pipe up; the libraries' is `library_config`, since Faust sets that up when it starts."""
     _repeats.begin(repeat_seconds, clock)
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, _once, *_shared(), *_rendered(form)],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Spoken())),
         cache_logger_on_first_use=False,
     )
 

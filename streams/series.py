@@ -171,7 +171,8 @@ class _Window:
     def write(self, counts: FunnelCounts, at_us: int, adjusted: AdjustedRates | None, incomplete: bool) -> Iterator[dict[str, str]]:
         if adjusted is not None and not 0 <= at_us - self.adjusted_at_us < self.seconds * MICROS // ADJUSTED_SHARE:
             yield from self._adjust(adjusted)
-            self.adjusted_at_us = at_us
+            if self.adjusted:  # else there is no baseline yet, which costs nothing to ask again
+                self.adjusted_at_us = at_us
         whole, pending = (counts.window(self.seconds, at_us, pending=late) for late in (False, True))
         users, entries, converted = (_counts(whole, names) for names in self.names)
         late_entries, late_converted = (_counts(pending, names) for names in self.names[1:])

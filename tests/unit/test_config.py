@@ -791,3 +791,11 @@ def test_an_allowed_value_that_no_event_can_have_is_refused(value: str) -> None:
     funnel = {"name": "f", "source": "s", "conversion_window": "1m", "windows": ["1m"], "stages": stages, "dimensions": dimensions}
     with pytest.raises(ConfigError, match="can be no value"):
         parse(yaml.safe_dump({"sources": [{"name": "s", "topic": "t"}], "funnels": [funnel]}))
+
+
+def test_of_very_many_problems_the_first_hundred_are_told() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse(f"funnels: [{'{name: x},' * 60}]")
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 101
+    assert lines[-1] == "config:1: and 141 more problems; mend these first"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -108,15 +109,15 @@ def test_at_the_end_what_was_held_back_is_told(monkeypatch: pytest.MonkeyPatch) 
 
 def test_libraries_go_through_the_same_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     said = Said(monkeypatch, Clock())
-    library = logging.getLogger("uvicorn.error")
+    library = logging.getLogger("some.library")  # not a real one, which other tests may have told to be quiet
     for port in range(1000, 1050):
         library.error("Unable connect to %s: %s", port, OSError(port))
     library.info("of no account")
     (line,) = said.lines()
-    assert (line["level"], line["logger"], line["event"]) == ("error", "uvicorn.error", "Unable connect to 1000: 1000")
+    assert (line["level"], line["logger"], line["event"]) == ("error", "some.library", "Unable connect to 1000: 1000")
     logs.tell_held_back(ending=True)
     (told,) = said.lines()
-    assert (told["what"], told["times"]) == ("uvicorn.error: Unable connect to %s: %s", 49)
+    assert (told["what"], told["times"]) == ("some.library: Unable connect to %s: %s", 49)
 
 
 def test_a_librarys_exception_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,3 +155,13 @@ def test_so_many_different_troubles_at_once_are_all_said() -> None:
 def test_numbers_in_an_error_make_no_other_trouble_of_it() -> None:
     assert key_of("error", {"event": "e", "error": "offset 17"}) == key_of("error", {"event": "e", "error": "offset 1800"})
     assert key_of("error", {"event": "e", "error": "offset 17"}) != key_of("error", {"event": "e", "error": "gone"})
+
+
+def test_a_full_disk_costs_lines_and_not_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", buffering=1) as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stderr", full)
+        logs.configure_logs("info")
+        structlog.get_logger().warning("something happened")
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()  # what it holds back fails once more

@@ -1,0 +1,138 @@
+"""The harness that breaks things: its parts do what the experiments rely on."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from threading import Thread
+
+import pytest
+import yaml
+
+from tests.faults import report
+from tests.faults.catalogue import Experiment, experiments
+from tests.faults.endless import LAP, Laps, in_all
+from tests.faults.experiments.poison import GOOD, KEY, KINDS, kinds
+from tests.faults.experiments.soak import flat
+from tests.faults.play import Played, Run, told
+from tests.faults.proxy import Proxy
+from tests.oracle import recount
+from tests.oracle_events import Record
+from tests.traffic import CONFIG
+
+SAID = yaml.safe_load(CONFIG.format(topic="clicks", source=""))
+
+
+@contextmanager
+def echo() -> Iterator[int]:
+    """A server that says what it hears; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    while data := connection.recv(1000):
+                        connection.sendall(data)
+
+        Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def proxied() -> Iterator[tuple[Proxy, socket.socket]]:
+    with echo() as port, Proxy(port, random.Random(1)) as proxy, socket.create_connection(("127.0.0.1", proxy.port)) as client:
+        client.settimeout(5)
+        client.sendall(b"hello")
+        assert client.recv(100) == b"hello"
+        yield proxy, client
+
+
+def test_a_proxy_that_dawdles_takes_as_long_as_it_is_told() -> None:
+    with proxied() as (proxy, client):
+        proxy.delay_seconds = 0.2
+        began = time.monotonic()
+        client.sendall(b"late")
+        assert client.recv(100) == b"late"
+        assert time.monotonic() - began >= 0.2
+
+
+def test_a_proxy_that_holds_lets_all_of_it_through_when_it_lets_go() -> None:
+    with proxied() as (proxy, client):
+        proxy.holds = True
+        client.sendall(b"held")
+        client.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            client.recv(100)
+        client.settimeout(5)
+        proxy.holds = False
+        assert client.recv(100) == b"held"
+
+
+def test_a_proxy_that_resets_does_so_when_the_answer_is_there() -> None:
+    with proxied() as (proxy, client):
+        proxy.resets = 1.0
+        client.sendall(b"lost")
+        with pytest.raises(ConnectionResetError):
+            client.recv(100)
+        assert proxy.reset_count == 1
+
+
+def test_every_kind_of_poison_is_rejected_and_what_it_is_made_from_is_not() -> None:
+    records = [Record(0, number, key, value) for number, (key, value) in enumerate(KINDS)]
+    assert recount(SAID, records).fates == {"rejected": len(KINDS)}
+    bad = islice(kinds(random.Random(1)), 2 * len(KINDS))
+    assert recount(SAID, [Record(0, number, *click) for number, click in enumerate(bad)]).fates == {"rejected": 2 * len(KINDS)}
+    assert recount(SAID, [Record(0, 0, KEY, json.dumps(GOOD).encode())]).fates == {"applied": 1}
+
+
+def test_laps_come_to_what_the_first_lap_comes_to() -> None:
+    laps = Laps(3, seed=1)
+    few = [laps[lap * LAP + number] for lap in range(3) for number in range(400)]
+    all_of_it = recount(SAID, [Record(0, number, *click) for number, click in enumerate(few)])
+    one = recount(SAID, [Record(0, number, *click) for number, click in enumerate(few[:400])])
+    found = in_all(one, 3)
+    assert found.fates == all_of_it.fates
+    assert +found.cells == +all_of_it.cells
+    assert found.at_us == all_of_it.at_us
+
+
+def test_a_slice_of_laps_is_the_clicks_one_by_one() -> None:
+    laps = Laps(2, seed=1)
+    assert laps[LAP - 2 : LAP + 2] == [laps[number] for number in range(LAP - 2, LAP + 2)]
+    assert len(laps) == 2 * LAP
+
+
+@pytest.mark.parametrize(("late", "complaint"), [((130_000, 50), "grew from"), ((100_000, 60), "files open")])
+def test_a_soak_sees_what_grows(late: tuple[int, int], complaint: str) -> None:
+    with pytest.raises(AssertionError, match=complaint):
+        flat([(100_000, 50)] * 40 + [late] * 10, "worker 0")
+    flat([(50_000, 20)] * 10 + [(100_000, 50)] * 40, "worker 0")
+
+
+def test_the_last_line_says_how_many_runs_of_each_failed() -> None:
+    chance = Experiment("chance", "what happens", lambda scene: None, quick=True, once=False)
+    runs = [Run(1, 9.0, 2.0), Run(2, 8.0, 4.0, "3 cells are wrong:\nCell"), Run(3, 7.0, None)]
+    found = [Played(chance, runs)]
+    assert json.loads(report.last_line(found)) == {"experiments": {"chance": {"runs": 3, "failed": 1}}}
+    page = "\n".join(report.page(found, "two cores"))
+    assert "| chance" in page
+    assert "1 ÷ 3" in page
+    assert "`chance` failed at seed 2: 3 cells are wrong:" in page
+    assert "--only chance --seed 2" in told(chance, runs[1])
+
+
+def test_every_experiment_says_what_happens() -> None:
+    found = experiments()
+    assert all(experiment.text for experiment in found.values())
+    quick = sum(experiment.quick for experiment in found.values())
+    assert len(found) / 4 < quick < len(found) / 2

@@ -19,7 +19,7 @@ compile: setup
 	$(BIN)/python deploy/compile.py
 
 test: compile
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20 --durations-min=8
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20 --durations-min=8
 
 lint: setup
 	$(BIN)/ruff check .

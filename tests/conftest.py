@@ -44,13 +44,8 @@ def needs(item: pytest.Item) -> set[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs more than Python packages, before `-m` selects; with `-n`, what shares costly parts runs in one process."""
+    """Mark what needs more than Python packages, before `-m` selects."""
     for item in items:
-        folder, *_, file = item.path.relative_to(requirements.ROOT / "tests").parts
-        if folder == "browser":
-            item.add_marker(pytest.mark.xdist_group(folder))
-        if folder == "integration":
-            item.add_marker(pytest.mark.xdist_group(file))
         if needs(item):
             item.add_marker(pytest.mark.real)
 

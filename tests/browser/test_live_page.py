@@ -106,6 +106,7 @@ def test_a_page_that_nobody_looks_at_costs_nothing(open_page: Open, service: Ser
     assert (service.hub.clients, asked) == (0, [])
     page.evaluate(hide, False)
     live(page)
+    page.wait_for_timeout(1000)
     assert service.hub.clients == 1
 
 

@@ -118,9 +118,9 @@ def test_the_traffic_is_that_of_the_topic_that_the_funnel_reads() -> None:
 
 
 def test_grafana_opens_with_the_overview_and_notifications_lead_to_the_funnel() -> None:
-    dashboards = {path.name: json.loads(path.read_text())["uid"] for path in (DEPLOY / "grafana" / "dashboards").glob("*.json")}
+    dashboards = {path.name: json.loads(path.read_text())["uid"] for path in (DEPLOY / "compose" / "dashboards").glob("*.json")}
     assert SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == "/etc/grafana/dashboards/overview.json"
-    assert "./grafana/dashboards:/etc/grafana/dashboards:ro" in SERVICES["grafana"]["volumes"]
+    assert "./compose/dashboards:/etc/grafana/dashboards:ro" in SERVICES["grafana"]["volumes"]
     assert f"/d/{dashboards['funnel.json']}?var-funnel={{funnel}}" in SERVICES["worker"]["environment"]["FUNNELWATCH_WEB__DASHBOARD_URL"]
     (port,) = SERVICES["grafana"]["ports"]
     assert f"http://{port.rpartition(':')[0]}/d/" in SERVICES["worker"]["environment"]["FUNNELWATCH_WEB__DASHBOARD_URL"]

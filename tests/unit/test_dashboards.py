@@ -74,6 +74,14 @@ def test_the_committed_dashboards_are_those_of_the_reference_config(name: str) -
     assert committed(name) == built(load(REFERENCE))[name]
 
 
+@WITH_SDK
+@pytest.mark.parametrize("name", NAMES)
+def test_those_that_compose_mounts_are_those_of_its_config(name: str) -> None:
+    """If not: `funnelwatch dashboards --config deploy/compose/funnel.yaml --out deploy/compose/dashboards`."""
+    folder = REFERENCE.parent / "compose"
+    assert json.loads((folder / "dashboards" / f"{name}.json").read_text("utf-8")) == built(load(folder / "funnel.yaml"))[name]
+
+
 # Queries
 
 

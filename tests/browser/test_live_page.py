@@ -228,6 +228,21 @@ def test_the_worst_leak_is_named(open_page: Open) -> None:
     expect(page.locator(PURCHASE).locator(".is-worst .name")).to_contain_text("Pays")
 
 
+def test_the_numbers_of_the_leak_are_those_of_its_step_at_every_tick(open_page: Open, shop: Shop) -> None:
+    """Though which step leaks, and where, is looked for every ten seconds only."""
+    page = open_page()
+    funnel = page.locator(PURCHASE)
+    expect(funnel.locator(".leak .words")).to_contain_text("54.3% where 70.0% is wanted")
+    shop.android_pays = 0.5
+    rate = funnel.locator(".is-worst .rate")
+    expect(rate).not_to_have_text("54.3%", timeout=3000)
+    page.wait_for_function(
+        "() => { const worst = document.querySelector('.is-worst .rate'); "
+        "return worst && document.querySelector('.leak .words').textContent.includes(worst.textContent + ' where'); }",
+        timeout=3000,
+    )
+
+
 def test_a_leak_against_what_is_usual_is_named_where_there_is_no_target(open_page: Open, shop: Shop) -> None:
     """The usual rate is known on basis adjusted."""
     shop.android_pays = 0.6

@@ -3,7 +3,7 @@
 import { BASES, choice, choose, fits, query, seconds } from "./address.js";
 import { ask, pathOf } from "./ask.js";
 import { keep, mark, say, set, show, stamp, wear } from "./document.js";
-import { leakWindow, mostLost, placeOf, underSince, worstLeak } from "./leak.js";
+import { leakNow, leakWindow, mostLost, placeOf, underSince, worstLeak } from "./leak.js";
 import { partsOf, writeStages } from "./stages.js";
 import { Trends } from "./trends.js";
 import { Values, valueName } from "./values.js";
@@ -107,6 +107,7 @@ export class Funnel {
     const hour = this.trends.hour.length > 0;
     if (hour !== this.hadHour) this.leakAt = -Infinity;
     this.hadHour = hour;
+    this.followLeak();
     this.findLeak();
   }
 
@@ -142,11 +143,21 @@ export class Funnel {
     const reports = await Promise.all(asked).catch(() => null);
     const same = window === leakWindow(this.summary, choice(this.summary, "window")) && basis === choice(this.summary, "basis");
     if (reports === null || !same) return;
-    this.leak = worstLeak(reports[0]);
+    Object.assign(this, { leak: worstLeak(reports[0]), leakFound: { reports, window } });
+    this.followLeak();
     this.writeStages();
     say(this.node.querySelector(".leak .words"), this.leakWords(reports, window));
     const nobody = reports[0].stages.every((stage) => stage.users === 0);
     set(this.node.querySelector(".leak"), "class", this.leak ? "leak is-leaking" : nobody ? "leak is-empty" : "leak");
+  }
+
+  // Its numbers are those of the steps below, every second; which step it is, and where, is looked for less often.
+  followLeak() {
+    if (!this.leak || this.leakFound.window !== this.report.window) return;
+    const now = leakNow(this.leak, this.report);
+    if (now === null) return;
+    this.leak = now;
+    say(this.node.querySelector(".leak .words"), this.leakWords(this.leakFound.reports, this.leakFound.window));
   }
 
   leakWords(reports, window) {

@@ -36,22 +36,31 @@ function isSure({ numerator, denominator, high }, reference) {
   return denominator * reference - numerator > SURE * Math.sqrt(denominator * reference * (1 - reference));
 }
 
-// {stage, from, to, kind, reference, rate, perHour, each (what one who goes on is worth)}, or null: no step is surely under.
-export function worstLeak(report) {
+// Of each step against each of its references: {stage, from, to, kind, reference, rate, perHour, each (what one who goes on
+// is worth), sure}.
+function leaks(report) {
   const perHour = 3600 / covered(report);
-  const leaks = report.stages.flatMap((stage, place) => {
+  return report.stages.flatMap((stage, place) => {
     const step = stage.step;
     if (step === null || step.rate === null) return [];
     const before = report.stages[place - 1];
     const people = report.basis === "adjusted" ? step.denominator : before.entries || step.denominator;
-    return references(stage)
-      .filter(([, reference]) => isSure(step, reference))
-      .map(([kind, reference]) => ({
-        stage: stage.name, from: before.title || before.name, to: stage.title || stage.name, kind, reference, rate: step.rate,
-        perHour: (reference - step.rate) * people * perHour, each: stage.events > 0 ? stage.value / stage.events : 0,
-      }));
+    return references(stage).map(([kind, reference]) => ({
+      stage: stage.name, from: before.title || before.name, to: stage.title || stage.name, kind, reference, rate: step.rate,
+      perHour: (reference - step.rate) * people * perHour, each: stage.events > 0 ? stage.value / stage.events : 0,
+      sure: isSure(step, reference),
+    }));
   });
-  return leaks.reduce((worst, leak) => (worst === null || leak.perHour > worst.perHour ? leak : worst), null);
+}
+
+// Null: no step is surely under.
+export function worstLeak(report) {
+  return leaks(report).filter(({ sure }) => sure).reduce((worst, leak) => (worst === null || leak.perHour > worst.perHour ? leak : worst), null);
+}
+
+// The same step against the same reference in a newer report; null: it is not under any more.
+export function leakNow(leak, report) {
+  return leaks(report).find((now) => now.stage === leak.stage && now.kind === leak.kind && now.rate < now.reference) ?? null;
 }
 
 // The step that most people leave at, whatever is wanted of it; null: nobody leaves.

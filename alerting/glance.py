@@ -20,7 +20,7 @@ from math import inf
 from alerting.conditions import Terms, terms_of, watched
 from alerting.detectors import DetectorState, Run, evidence, fold, limit, passed, size_class
 from alerting.lifecycle import DataState, RuleState
-from alerting.samples import Hours, Spans, Usual, spans_of
+from alerting.samples import Basis, Hours, Usual, basis_of
 from schemas.duration import MICROS
 from schemas.rule import Rule
 from streams.adjusted import LEAST_WORTH
@@ -52,11 +52,11 @@ class Glance:
         if state.state != "inactive":
             self._evidence = None
             return False
-        spans, baseline_rate = spans_of(self.rule, self._counts, adjusting, self._stage, self._split, boundary_us)
+        basis, baseline_rate = basis_of(self.rule, self._counts, adjusting, self._stage, self._split, boundary_us)
         terms = terms_of(self.rule, self._target, self._compared_at(boundary_us), baseline_rate)
         if self.rule.detector == "sequential":
-            return self._is_quiet(state, spans, terms, boundary_us)
-        numerator, denominator = self._sample(spans, boundary_us)
+            return self._is_quiet(state, basis, terms, boundary_us)
+        numerator, denominator = self._sample(basis, boundary_us)
         data: DataState = "no_data" if denominator < LEAST_WORTH else "ok"
         if data == "ok" and (denominator < self.rule.min_entrants or terms.threshold is None):
             data = "low_sample"
@@ -87,46 +87,46 @@ class Glance:
 
     # Windows
 
-    def _sample(self, spans: Spans, boundary_us: int) -> tuple[int, float]:
+    def _sample(self, basis: Basis, boundary_us: int) -> tuple[int, float]:
         """Conversions and entrants of the window, widened as an evaluation does."""
-        rule, counted = self.rule, self._users if spans.basis == "users" else self._buckets
-        numerator, denominator = counted(spans, int(rule.window), boundary_us)
-        for seconds in spans.wider(rule) if denominator < rule.min_entrants else ():
-            numerator, denominator = counted(spans, seconds, boundary_us)
+        rule, counted = self.rule, self._users if basis.name == "users" else self._buckets
+        numerator, denominator = counted(basis, int(rule.window), boundary_us)
+        for seconds in basis.wider(rule) if denominator < rule.min_entrants else ():
+            numerator, denominator = counted(basis, seconds, boundary_us)
             if denominator >= rule.min_entrants:
                 break
         return numerator, denominator
 
-    def _users(self, _: Spans, seconds: int, boundary_us: int) -> tuple[int, float]:
+    def _users(self, _: Basis, seconds: int, boundary_us: int) -> tuple[int, float]:
         cells = self._counts.window(seconds, boundary_us - 1)
         return cells.get(self._names[0], 0), cells.get(self._names[1], 0)
 
-    def _buckets(self, spans: Spans, seconds: int, _: int) -> tuple[int, float]:
+    def _buckets(self, basis: Basis, seconds: int, _: int) -> tuple[int, float]:
         """Sums of buckets; worth is no sum, as a window weighs its entries by groups of its own."""
-        sliding = self._sliding.get((spans.basis, seconds))
+        sliding = self._sliding.get((basis.name, seconds))
         if sliding is None:
-            width = spans.width_of(seconds)
-            sliding = self._sliding[spans.basis, seconds] = _Sliding(width, -(-seconds // width))
-        numerator, entrants = sliding.until(spans.told, spans.end_us())
-        return numerator, entrants if spans.basis == "entries" else spans.due(seconds)
+            width = basis.width_of(seconds)
+            sliding = self._sliding[basis.name, seconds] = _Sliding(width, -(-seconds // width))
+        numerator, entrants = sliding.until(basis.told, basis.end_us())
+        return numerator, entrants if basis.name == "entries" else basis.due(seconds)
 
     # Evidence
 
-    def _is_quiet(self, state: RuleState, spans: Spans, terms: Terms, boundary_us: int) -> bool:
+    def _is_quiet(self, state: RuleState, basis: Basis, terms: Terms, boundary_us: int) -> bool:
         detector = state.verdict.detector if state.verdict else None
         if terms.threshold is None or detector is None or state.data_since_us is None:
             return False
         carried = self._evidence
         if carried is None or carried.since is not detector:
-            if detector.phase != "watching" or detector.seen_us > spans.end_us():
+            if detector.phase != "watching" or detector.seen_us > basis.end_us():
                 return False
-            carried = self._evidence = _Carried(self.rule, detector, spans)
-        if not carried.fits(spans, terms, self._hours.asked(boundary_us)) or not carried.add(spans):
+            carried = self._evidence = _Carried(self.rule, detector, basis)
+        if not carried.fits(basis, terms, self._hours.asked(boundary_us)) or not carried.add(basis):
             return False
-        return state.data == ("ok" if carried.has_entrants(spans, int(self.rule.window)) else self._data(spans, boundary_us))
+        return state.data == ("ok" if carried.has_entrants(basis, int(self.rule.window)) else self._data(basis, boundary_us))
 
-    def _data(self, spans: Spans, boundary_us: int) -> DataState:
-        return "no_data" if self._sample(spans, boundary_us)[1] < LEAST_WORTH else "ok"
+    def _data(self, basis: Basis, boundary_us: int) -> DataState:
+        return "no_data" if self._sample(basis, boundary_us)[1] < LEAST_WORTH else "ok"
 
 
 class _Sliding:
@@ -159,39 +159,39 @@ class _Sliding:
 class _Carried:
     """The evidence of a detector that watches, carried on bucket by bucket; what it adds up is what `detectors.watch` does."""
 
-    def __init__(self, rule: Rule, since: DetectorState, spans: Spans) -> None:
+    def __init__(self, rule: Rule, since: DetectorState, basis: Basis) -> None:
         self.since = since
         self._rule, self._width_us = rule, since.width_seconds * MICROS
         self._settled, self._now = since.settled, Run(since.seen_us, since.score, since.began_us, since.entrants)
         self._traffic, self._buckets, self._limit = since.traffic, since.buckets, since.limit
         first, end = since.settled.at_us // self._width_us, since.seen_us // self._width_us
-        self._open = deque(spans.counted(since.width_seconds, first, end))
+        self._open = deque(basis.counted(since.width_seconds, first, end))
         self._last_us = since.seen_us if any(n >= SEEN for _, n in self._open) else 0  # the end of a bucket that had entrants
         self._threshold: float | None = None
         self._size: int | None = None  # of the traffic that the limit is for
 
-    def fits(self, spans: Spans, terms: Terms, asked: int) -> bool:
+    def fits(self, basis: Basis, terms: Terms, asked: int) -> bool:
         """Whether it is about these buckets, and nothing new is to be learned."""
         since = self.since
-        if (since.basis, since.width_seconds, since.usual_asked) != (spans.basis, spans.width(), asked) or terms.threshold is None:
+        if (since.basis, since.width_seconds, since.usual_asked) != (basis.name, basis.width(), asked) or terms.threshold is None:
             return False
         threshold = terms.threshold - terms.margin
         if self._threshold is None:
             self._threshold = threshold
             self._asked = watched(self._rule, threshold, since.usual_rate, since.usual_entrants)
-            self._of = evidence(threshold, self._rule.effect, rises=self._rule.rises, poisson=spans.basis == "adjusted")
+            self._of = evidence(threshold, self._rule.effect, rises=self._rule.rises, poisson=basis.name == "adjusted")
         return threshold == self._threshold
 
-    def add(self, spans: Spans) -> bool:
+    def add(self, basis: Basis) -> bool:
         """Add the buckets that closed; whether there is no alarm. Under the limit there is no cap on the score either."""
         width = self.since.width_seconds
-        first, end = self._now.at_us // self._width_us, spans.end_us() // self._width_us
-        for counts in spans.counted(width, first, end) if end > first else ():
+        first, end = self._now.at_us // self._width_us, basis.end_us() // self._width_us
+        for counts in basis.counted(width, first, end) if end > first else ():
             self._open.append(counts)
             self._now = fold(self._of, self._now, width, (counts,), inf)
             if counts[1] >= SEEN:
                 self._last_us = self._now.at_us
-        settled = min(end, (spans.end_us() - spans.unsettled_us()) // self._width_us)
+        settled = min(end, (basis.end_us() - basis.unsettled_us()) // self._width_us)
         while self._settled.at_us < settled * self._width_us:
             gone = (self._open.popleft(),)
             self._settled = fold(self._of, self._settled, width, gone, inf)
@@ -204,9 +204,9 @@ class _Carried:
             self._limit = limit(self._of, self._asked.usual, seen, width, self._asked.run_seconds)
         return self._now.score < self._limit
 
-    def has_entrants(self, spans: Spans, seconds: int) -> bool:
+    def has_entrants(self, basis: Basis, seconds: int) -> bool:
         """Whether the window surely has: one of the buckets added to the evidence lies in it."""
-        return self._last_us >= spans.end_us() - seconds * MICROS + self._width_us
+        return self._last_us >= basis.end_us() - seconds * MICROS + self._width_us
 
     def state(self) -> DetectorState:
         """What the detector would be, had it been asked at every boundary."""

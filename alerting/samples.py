@@ -89,25 +89,25 @@ def look(
     `adjusting` is as of T; without it there is no basis `adjusted`. `before` is the detector's state after
     the last evaluation.
     """
-    spans, baseline_rate = spans_of(rule, counts, adjusting, stage, split, boundary_us)
-    window = spans.sample(int(rule.window))
-    for seconds in spans.wider(rule):
+    basis, baseline_rate = basis_of(rule, counts, adjusting, stage, split, boundary_us)
+    window = basis.sample(int(rule.window))
+    for seconds in basis.wider(rule):
         if window.denominator >= rule.min_entrants:
             break
-        window = spans.sample(seconds)
+        window = basis.sample(seconds)
     sequential = rule.detector == "sequential"
-    hours = Hours(counts, stage, split, flowing=spans.basis == "users")
+    hours = Hours(counts, stage, split, flowing=basis.name == "users")
     return Look(
         boundary_us=boundary_us,
-        basis=spans.basis,
+        basis=basis.name,
         window=window,
-        long=None if rule.long_window is None else spans.sample(int(rule.long_window)),
+        long=None if rule.long_window is None else basis.sample(int(rule.long_window)),
         target=counts.plan.funnel.stages[stage].target,
         baseline=None if rule.drop is None else hours.compared(rule.drop, int(rule.window), boundary_us, rule.min_entrants),
         usual=_usual(hours, boundary_us, before) if sequential else None,
         usual_asked=hours.asked(boundary_us) if sequential else -1,
         baseline_rate=baseline_rate,
-        steps=spans.steps(before) if sequential else None,
+        steps=basis.steps(before) if sequential else None,
     )
 
 
@@ -121,10 +121,10 @@ def _usual(hours: Hours, boundary_us: int, before: DetectorState | None) -> Usua
 # Spans of full buckets
 
 
-class Spans(Protocol):
+class Basis(Protocol):
     """Where a rule's counts come from, on the basis that is really used."""
 
-    basis: str
+    name: str
 
     def sample(self, seconds: int) -> Sample: ...
 
@@ -161,9 +161,9 @@ class Spans(Protocol):
         ...
 
 
-def spans_of(
+def basis_of(
     rule: Rule, counts: FunnelCounts, adjusting: Adjusting | None, stage: int, split: Split | None, boundary_us: int
-) -> tuple[Spans, float | None]:
+) -> tuple[Basis, float | None]:
     """And the usual rate, on `adjusted`."""
     if rule.basis == "users":
         return _Users(rule, counts, stage, split, boundary_us), None
@@ -177,7 +177,7 @@ def spans_of(
 class _Flow(ABC):
     """Conversions and entries of buckets, whatever they are asked for."""
 
-    basis = "users"
+    name = "users"
     converted, opened = CONVERTED, ENTRIES
 
     def __init__(self, rule: Rule, counts: FunnelCounts, stage: int, split: Split | None, boundary_us: int) -> None:
@@ -198,7 +198,7 @@ class _Flow(ABC):
         width = self.width()
         width_us = width * MICROS
         end = self.end_us() // width_us
-        run = resume(before, self.basis, width, end * width_us)
+        run = resume(before, self.name, width, end * width_us)
         first = end - BEGIN_WITH if run is None else max(run.at_us // width_us, end - CATCH_UP_MAX)
         settled = min(end, (self.end_us() - self.unsettled_us()) // width_us) - first
         return Steps(first * width_us, width, self.counted(width, first, end), max(0, settled))
@@ -249,7 +249,7 @@ class _Users(_Flow):
 
 
 class _Entries(_Flow):
-    basis = "entries"
+    name = "entries"
     converted = CONVERSIONS
 
     def sample(self, seconds: int) -> Sample:
@@ -272,7 +272,7 @@ class _Entries(_Flow):
 
 
 class _Adjusted(_Flow):
-    basis = "adjusted"
+    name = "adjusted"
 
     def __init__(self, rule: Rule, counts: FunnelCounts, adjusting: Adjusting, stage: int, split: Split | None, boundary_us: int) -> None:
         super().__init__(rule, counts, stage, split, boundary_us)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from schemas.errors import UsageError
+from streams.writing import write
 
 MEANS_ANOTHER_THING = 1
 
@@ -38,18 +38,8 @@ def dictionary(
     new = load(config)
     if diff is None:
         found = wording.dictionary(new, language.value)
-        _write(found.model_dump_json(indent=2) + "\n" if json_ else markdown(found), out)
+        write(found.model_dump_json(indent=2) + "\n" if json_ else markdown(found), out)
         return 0
     changed = difference(load(diff), new, language.value)
-    _write(changed.model_dump_json(indent=2) + "\n" if json_ else difference_markdown(changed), out)
+    write(changed.model_dump_json(indent=2) + "\n" if json_ else difference_markdown(changed), out)
     return 0 if changed.same else MEANS_ANOTHER_THING
-
-
-def _write(text: str, out: Path | None) -> None:
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        out.write_text(text, "utf-8")
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror}); name another file") from None

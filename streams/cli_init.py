@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.errors import UsageError
+from streams.writing import STDOUT, write
 
 if TYPE_CHECKING:
     from streams.proposing import Proposal
-
-STDOUT = Path("-")
 
 
 class Template(str, Enum):
@@ -50,7 +49,7 @@ def init(
         raise UsageError(f"{said}: --template NAME, --from-topic TOPIC, or --from-file EVENTS")
     _refuse_to_overwrite(out, force=force)
     if template is not None:
-        _write(text_of(template.value), out)
+        write(text_of(template.value), out)
         _next(out, f"funnelwatch worker --config {quote(str(out))}")
     elif from_topic is not None:
         _propose(_looked_at_topic(from_topic, records, brokers), out)
@@ -82,7 +81,7 @@ def _looked_at_file(file: Path, records: int, form: str | None) -> Proposal:
 
 
 def _propose(proposal: Proposal, out: Path) -> None:
-    _write(proposal.text, out)
+    write(proposal.text, out)
     for line in proposal.notes:
         typer.echo(line, err=True)
 
@@ -90,16 +89,6 @@ def _propose(proposal: Proposal, out: Path) -> None:
 def _refuse_to_overwrite(out: Path, *, force: bool) -> None:
     if out != STDOUT and out.exists() and not force:
         raise UsageError(f"{out} is there already; name another file with --out, or write over it with --force")
-
-
-def _write(text: str, out: Path) -> None:
-    if out == STDOUT:
-        typer.echo(text, nl=False)
-        return
-    try:
-        out.write_text(text, "utf-8")
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror}); name another file with --out") from None
 
 
 def _next(out: Path, last: str) -> None:

@@ -181,16 +181,16 @@ def _identities(batch: Batch) -> list[Identity]:
     """What tells each event from another: its event_id (text), or else its bytes."""
     if all(batch.ids) and max(map(len, batch.ids), default=0) <= IDENTITY_LENGTH_MAX:
         return batch.ids  # type: ignore[return-value]  # a list of str is one of str | bytes for whoever only reads it
-    return [_text_identity(own) if own else _bytes_identity(raw) for own, raw in zip(batch.ids, batch.raws)]
+    return [text_identity(own) if own else bytes_identity(raw) for own, raw in zip(batch.ids, batch.raws)]
 
 
-def _text_identity(own: str) -> str:
+def text_identity(own: str) -> str:
     if len(own) <= IDENTITY_LENGTH_MAX:
         return own
     return own[:IDENTITY_LENGTH_MAX] + xxh3_64_hexdigest(own.encode())
 
 
-def _bytes_identity(raw: bytes) -> bytes:
+def bytes_identity(raw: bytes) -> bytes:
     if len(raw) <= IDENTITY_BYTES_MAX:
         return raw
     return raw[:IDENTITY_BYTES_MAX] + xxh3_64_hexdigest(raw).encode()

@@ -23,7 +23,7 @@ from hashlib import blake2b, sha256
 from hmac import digest
 
 from schemas.event import Batch
-from streams.journeys import IDENTITY_BYTES_MAX, IDENTITY_LENGTH_MAX, _bytes_identity, _text_identity
+from streams.journeys import IDENTITY_BYTES_MAX, IDENTITY_LENGTH_MAX, bytes_identity, text_identity
 from streams.matching import Match
 from streams.resting import is_at_rest
 from streams.retelling import with_identities
@@ -59,8 +59,8 @@ class Key:
     def event(self, own: str, raw: bytes) -> str:
         """By its event_id, or else by its bytes."""
         if own:
-            return self.identity(own if len(own) <= IDENTITY_LENGTH_MAX else _text_identity(own))
-        return self.identity(raw if len(raw) <= IDENTITY_BYTES_MAX else _bytes_identity(raw))
+            return self.identity(own if len(own) <= IDENTITY_LENGTH_MAX else text_identity(own))
+        return self.identity(raw if len(raw) <= IDENTITY_BYTES_MAX else bytes_identity(raw))
 
     def identity(self, told: Identity) -> str:
         """Of an event that the engine would tell from others by this."""

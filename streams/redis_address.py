@@ -11,11 +11,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import unquote
 
 from schemas.errors import SettingsError
+from streams.loopback import is_loopback
 
 VARIABLE = "FUNNELWATCH_REDIS__URL"
 SHAPES = (
@@ -50,15 +50,6 @@ class RedisAddress:
     def leaves_the_machine(self) -> bool:
         """Whether what is sent there can be read on the way, if it is not encrypted. Sentinels may name any host."""
         return self.kind == "sentinel" or not all(is_loopback(host) for host, _ in self.hosts)
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def parse(url: str) -> RedisAddress:

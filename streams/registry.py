@@ -27,6 +27,7 @@ from schemas.event import Reject
 from schemas.presets import Format
 from schemas.secret import reveal
 from schemas.settings import RegistrySettings
+from streams.loopback import is_loopback
 from streams.payloads import avro_reader, json_reader, library_of
 from streams.records import Readers, ReadPayload
 from streams.tls import RenewedContext, TlsFiles
@@ -39,7 +40,6 @@ REFERENCES_MAX = 100  # of one schema, those of its references too
 ANSWER_BYTES_MAX = 5_000_000
 ACCEPT = "application/vnd.schemaregistry.v1+json, application/json"
 WHOSE = "FUNNELWATCH_REGISTRY"
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 KINDS: dict[str, Callable[[Any, dict[str, Any]], ReadPayload]] = {"AVRO": avro_reader, "JSON": json_reader}
 OF_FORMAT: dict[Format, str] = {"avro": "AVRO", "json_schema": "JSON"}
 
@@ -169,7 +169,7 @@ def _checked_url(settings: RegistrySettings) -> str:
         raise SettingsError(f"{WHOSE}__URL: holds a password, which logs would show; use {WHOSE}__USERNAME and __PASSWORD instead")
     if bool(settings.username) != bool(settings.password.get_secret_value()):
         raise SettingsError(f"{WHOSE}__USERNAME: user and password go together; set both, or neither")
-    if parts.scheme == "http" and settings.username and parts.hostname not in LOOPBACK:
+    if parts.scheme == "http" and settings.username and not is_loopback(parts.hostname):
         raise SettingsError(f"{WHOSE}__PASSWORD: would travel readably; name an https:// address in {WHOSE}__URL")
     if parts.scheme == "http" and settings.ca_file:
         raise SettingsError(f"{WHOSE}__CA_FILE: is set, but {WHOSE}__URL is not encrypted; name an https:// address, or leave out the file")

@@ -22,9 +22,9 @@ import pytest
 
 from streams.embedded import KafkaProcess, RedisProcess, Tansu, Valkey
 from tests.parts import requirements
+from tests.parts.alone import machine
 from tests.parts.kafka import Kafka
 from tests.parts.redis import RedisServer
-from tests.parts.turns import turn
 
 REQUIRE_ALL = os.environ.get("FUNNELWATCH_REQUIRE_ALL") == "1"
 Report: TypeAlias = pytest.TestReport | pytest.CollectReport
@@ -63,7 +63,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
     requirements.PARTS.mkdir(exist_ok=True)
-    with turn(requirements.PARTS, alone=item.get_closest_marker("alone") is not None):
+    with machine(requirements.PARTS, alone=item.get_closest_marker("alone") is not None):
         return (yield)
 
 

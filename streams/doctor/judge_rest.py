@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from schemas.config import Config
 from schemas.settings import Settings
 from streams.doctor.facts import Area, ChannelFacts, Finding
-from streams.redis_address import is_loopback
+from streams.loopback import is_loopback
 
 
 def judge_places(area: Area, places: Iterable[ChannelFacts]) -> Iterator[Finding]:

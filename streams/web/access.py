@@ -30,6 +30,7 @@ from schemas import access as granted
 from schemas.access import EVERYTHING, Access, Token
 from schemas.channel import Limit
 from schemas.duration import Duration
+from streams.loopback import is_loopback
 from streams.web.keyring import STRIKES, Enough, Keyring, Strikes, Turnstile
 from streams.web.problem import problem
 
@@ -41,7 +42,6 @@ COOKIE, SECURE_COOKIE = "funnelwatch", "__Host-funnelwatch"  # a browser takes t
 CHALLENGE = 'Bearer realm="funnelwatch"'
 LOGGED = Limit(per=Duration("1m"), most=10)  # lines about wrong tokens
 HOW = "send `Authorization: Bearer TOKEN`, or sign in on the page"
-LOOPBACK = ("127.", "localhost", "::1")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -214,7 +214,7 @@ def reader(request: Request) -> str:
 
 def unguarded(host: str, access: Access) -> str | None:
     """What to warn of at the start: everything open to others than this machine."""
-    if access.tokens or host.startswith(LOOPBACK):
+    if access.tokens or is_loopback(host):
         return None
     return (
         f"everybody who reaches port and interface {host or '0.0.0.0'} sees every funnel and entity and can silence alerts: "  # noqa: S104

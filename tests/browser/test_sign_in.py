@@ -29,11 +29,6 @@ def guarded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 
 
 @pytest.fixture
-def complaints() -> list[str]:
-    return []
-
-
-@pytest.fixture
 def visit(browser: Browser, guarded: Service, complaints: list[str]) -> Iterator[Visit]:
     """Opens the page, in a browser that has not been there."""
     contexts: list[BrowserContext] = []

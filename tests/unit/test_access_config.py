@@ -122,7 +122,7 @@ def test_a_new_token_that_no_config_would_take_is_not_made(wrong: list[str], cap
     assert (out, err.count("\n"), err.startswith("error: ")) == ("", 1, True)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", ""])
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.example.org", "localhost.example", "::", "10.0.0.5", ""])
 def test_open_to_others_and_without_tokens_is_warned_of(host: str) -> None:
     config: Config = config_with({})
     assert "funnelwatch token new" in str(unguarded(host, config.access))

@@ -17,7 +17,7 @@ from schemas.errors import StoreUnavailable
 from schemas.settings import Settings
 from streams import backfill as backfilling
 from streams.backfill import Records, Recount, backfill
-from streams.counting import ShardCount
+from streams.counting import Pending, ShardCount
 from streams.custody import BackfillAsked, Partition
 from streams.ledger.contract import Claim, Ok, Outcome, Position, Write
 from streams.ledger.memory import MemoryLedger
@@ -70,9 +70,13 @@ class Worker:
                 admitted = {r: await self.ledger.admit("web", r, sorted(texts)) for r, texts in pending.unknown.items()}
                 self.count.learn(pending, admitted)
             self.count.hold(pending.missing, await self.ledger.states(SHARD, pending.missing))
+            await self.hold_former(pending)
             await self.write(self.count.fold(pending).write)
             self.next += len(values)
         return self
+
+    async def hold_former(self, pending: Pending) -> None:
+        """Without pseudonyms nobody has a former name."""
 
     async def rest(self) -> Worker:
         """Look through all states for those that may rest or go."""

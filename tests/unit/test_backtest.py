@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from alerting import backtest
 from alerting.backtest import Backtest
+from alerting.samples import look
 from schemas.duration import MICROS
 from schemas.errors import UsageError
 from schemas.event import iso
@@ -194,6 +196,17 @@ def by_hand(records: list[bytes], threshold: float, recovery: float) -> list[tup
         if state:
             told.append((iso(MIDNIGHT_US + end * MICROS), state))
     return told
+
+
+@pytest.mark.parametrize(
+    "rule", [{"below": 0.2}, {"below": 0.2, "basis": "entries"}, {"below": 0.3, "basis": "adjusted", "detector": "sequential"}]
+)
+def test_of_healthy_hours_few_are_judged_in_full(rule: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(backtest, "look", lambda *asked: looks.append(asked[5]) or look(*asked))
+    setup, records = config({"min_entrants": 5, **rule}), shop(4 * HOUR, 20)
+    assert backtested(setup, records) == []
+    assert 0 < len(looks) < 4 * HOUR / 10 / 20
 
 
 # Pages

@@ -13,6 +13,7 @@ from streams.plan import Plan
 from streams.rates import Split
 from streams.series import ADJUSTED_SHARE, FunnelSeries
 from streams.windows import USERS, FunnelCounts, cell
+from tests.parts.loop import turns_while
 
 AT_US = 1_690_000_000_500_000
 NAMES = ("a", "b", "c")
@@ -93,19 +94,8 @@ async def test_a_scrape_makes_nothing() -> None:
 
 
 async def test_others_have_their_turn_while_it_is_made() -> None:
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(others())
     funnels = counted()
-    await LedgerText(Slow(), seconds=100).follow([reading(funnels)])
-    task.cancel()
-    assert turns >= len(funnels)
+    assert await turns_while(lambda: LedgerText(Slow(), seconds=100).follow([reading(funnels)])) >= len(funnels)
 
 
 async def test_a_funnel_that_is_gone_and_one_that_was_read_anew_are_not_shown_as_they_were() -> None:
@@ -131,12 +121,13 @@ def test_a_worker_that_lost_the_lease_forgets_what_it_served() -> None:
 class Counting:
     """Adjusted rates that count how often they are taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: tuple[int, float] | None = (3, 4.0)) -> None:
+        self.known = known
         self.taken = 0
 
     def parts(self, stage: int, window_seconds: int, split: Split | None) -> tuple[int, float] | None:
         self.taken += 1
-        return 3, 4.0
+        return self.known
 
     def step(self, stage: int, window_seconds: int, split: Split | None) -> tuple[Rate, Adjusted]:
         raise NotImplementedError
@@ -150,3 +141,11 @@ def test_adjusted_rates_are_taken_anew_when_a_share_of_their_window_has_passed()
         written = "".join(text for part in series.write(at_us, rates, ()) for text in part.values())
         assert rates.taken == taken
         assert 'basis="adjusted",dimension="",value=""} 0.75\n' in written
+
+
+def test_adjusted_rates_are_there_as_soon_as_there_is_a_baseline() -> None:
+    series, rates = FunnelSeries(counted(["a"])["a"], [("24h", 86_400)]), Counting(None)
+    for known in (None, (3, 4.0)):
+        rates.known = known
+        written = "".join(text for part in series.write(AT_US + rates.taken, rates, ()) for text in part.values())
+        assert ('basis="adjusted"' in written) == (known is not None)

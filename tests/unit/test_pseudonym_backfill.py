@@ -7,13 +7,13 @@ import random
 import pytest
 
 from streams.backfill import backfill
-from streams.counting import ShardCount
+from streams.counting import Pending, ShardCount
 from streams.ledger.contract import UNKEYED
 from streams.ledger.memory import MemoryLedger
 from streams.plan import Plan
 from streams.pseudonym import Key, Pseudonyms, Unkeyed
 from tests.unit.test_backfill import AFTER, BEFORE, SHARD, Worker, counted
-from tests.unit.test_counting import FOREVER_US, event
+from tests.unit.test_counting import event
 
 OLD, NEW = Pseudonyms(Key("o" * 32)), Pseudonyms(Key("n" * 32), Key("o" * 32))
 
@@ -31,21 +31,10 @@ class KeyedWorker(Worker):
         self.next = self.held.next
         return self
 
-    async def until(self, end: int | None = None) -> Worker:
-        end = len(self.log) if end is None else end
-        while self.next < end:
-            values = self.log[self.next : min(end, self.next + self.chance.choice((1, 2, 5, 30)))]
-            pending = self.count.decode(self.next, self.next + len(values), values, [None] * len(values), FOREVER_US)
-            while pending.unknown:
-                admitted = {r: await self.ledger.admit("web", r, sorted(texts)) for r, texts in pending.unknown.items()}
-                self.count.learn(pending, admitted)
-            self.count.hold(pending.missing, await self.ledger.states(SHARD, pending.missing))
-            former = [*pending.former.items()]
-            held = await self.ledger.states(SHARD, [name for _, name in former])
-            self.count.hold_former({entity: (name, packed) for (entity, name), packed in zip(former, held) if packed is not None})
-            await self.write(self.count.fold(pending).write)
-            self.next += len(values)
-        return self
+    async def hold_former(self, pending: Pending) -> None:
+        former = [*pending.former.items()]
+        held = await self.ledger.states(SHARD, [name for _, name in former])
+        self.count.hold_former({entity: (name, packed) for (entity, name), packed in zip(former, held) if packed is not None})
 
 
 @pytest.mark.parametrize(("first", "then"), [(OLD, NEW), (None, Pseudonyms(Key("n" * 32), Unkeyed()))], ids=["another key", "from none"])

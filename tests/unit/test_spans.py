@@ -6,9 +6,12 @@ import pytest
 
 from schemas.config import Config
 from schemas.duration import MICROS
+from streams.adjusted import Weights
 from streams.adjusting import Adjusting
+from streams.baseline import Curve, Terms
 from streams.plan import Plan
 from streams.retention import CONVERSIONS, CONVERTED, ENTRIES
+from streams.spans import Spans
 from streams.windows import FunnelCounts, age_cell, cell
 
 HOUR = 3600
@@ -32,3 +35,19 @@ def test_entries_that_convert_at_once_were_worth_what_they_are(ended: int, lengt
             counts.add(kept.seconds, at // kept.seconds, cells)
     worth = Adjusting(counts, 60 * MICROS).at(NOW * MICROS).worth(1, (NOW - ended - length) * MICROS, (NOW - ended) * MICROS, None)
     assert worth == pytest.approx(length / 10 * 3, rel=0.01)
+
+
+def test_spans_of_one_shape_share_their_weights() -> None:
+    """Whatever the hour, until another curve is learned; one that is asked about later may reach less fine buckets."""
+    curve = Curve((0, 600 * MICROS), (0.0, 1.0), (1 / (600 * MICROS), 0.0), (0.0, 300.0 * MICROS))
+    spans = Spans((10, 60, 3600), Terms(600 * MICROS, 60 * MICROS, 86_400 * MICROS, 20))
+    start_us = NOW // HOUR * HOUR * MICROS
+
+    def weights(after: int, hours: int = 0) -> Weights:
+        began = start_us + (after + hours * HOUR) * MICROS
+        return spans.weights(1, curve, began, began + 10 * MICROS, began + 10 * MICROS)
+
+    assert weights(0) is weights(0, hours=5) is weights(60)
+    known = weights(0)
+    spans.forget_weights()
+    assert weights(0) is not known

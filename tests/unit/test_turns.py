@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from schemas.config import Config
 from streams.custody import Custodian
@@ -12,24 +11,9 @@ from streams.ledger.memory import MemoryLedger
 from streams.metrics import WorkerMetrics
 from streams.reader import ADDED_AT_ONCE, Reader
 from streams.tally import Deltas
+from tests.parts.loop import turns_while
 
 BUCKETS = 20 * ADDED_AT_ONCE
-
-
-async def turns_while(work: Callable[[], Awaitable[object]]) -> int:
-    """How often others had their turn while something was done."""
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(others())
-    await work()
-    task.cancel()
-    return turns
 
 
 async def test_a_tick_that_reads_many_buckets_lets_others_in() -> None:

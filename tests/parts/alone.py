@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 @contextmanager
-def turn(folder: Path, *, alone: bool) -> Iterator[None]:
-    """Wait for one's turn: beside others, or alone. Who waits to be alone lets nobody else begin."""
+def machine(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Have the machine beside others, or alone. Who waits to be alone lets nobody else begin."""
     with (folder / "door").open("w") as door, (folder / "room").open("w") as room:
         fcntl.flock(door, fcntl.LOCK_EX)
         fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from schemas.config import Config
 from schemas.settings import RedisSettings
-from streams.doctor.facts import Finding, KafkaFacts, Node, RedisFacts
+from streams.doctor.facts import Finding, KafkaFacts, Node, RedisFacts, State
 from streams.doctor.judge_kafka import server_finding
 from streams.doctor.probes import KEYS
 
@@ -15,7 +15,7 @@ LEAST = (7, 0)
 FULL, NEARLY_FULL = 0.95, 0.8
 CLOCK_FAIL_SECONDS, CLOCK_WARN_SECONDS = 30.0, 2.0
 # setting: what it must be, how bad it is otherwise, and why
-WANTED = {
+WANTED: dict[str, tuple[str, State, str]] = {
     "appendonly": ("yes", "fail", "a restart forgets what was counted since the last snapshot"),
     "maxmemory-policy": ("noeviction", "fail", "when memory is short, Redis throws counts away"),
     "aof-load-truncated": ("no", "warn", "after a crash a torn log is loaded, with half a write in it"),
@@ -47,7 +47,7 @@ def _node(node: Node) -> Iterator[Finding]:
     for name, (wanted, state, why) in WANTED.items():
         found = (node.settings or {}).get(name)
         if found is not None and found != wanted:
-            yield Finding("redis", "fail" if state == "fail" else "warn", where, f"{name} is {found}: {why}", f"set {name} {wanted}")
+            yield Finding("redis", state, where, f"{name} is {found}: {why}", f"set {name} {wanted}")
     if node.settings is not None and all(node.settings.get(name, wanted) == wanted for name, (wanted, _, _) in WANTED.items()):
         yield Finding("redis", "ok", where, "keeps what it is given, and throws nothing away")
     yield from _clock(where, node.ahead_seconds)
@@ -99,8 +99,8 @@ def _clock(where: str, ahead: float | None) -> Iterator[Finding]:
         return
     said = f"its clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} ours"
     if abs(ahead) > CLOCK_WARN_SECONDS:
-        state = "fail" if abs(ahead) > CLOCK_FAIL_SECONDS else "warn"
-        yield Finding("clocks", "fail" if state == "fail" else "warn", where, said, "set both clocks (NTP)")
+        state: State = "fail" if abs(ahead) > CLOCK_FAIL_SECONDS else "warn"
+        yield Finding("clocks", state, where, said, "set both clocks (NTP)")
     else:
         yield Finding("clocks", "ok", where, said)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
@@ -111,7 +112,7 @@ def deployed(
     asyncio.run(create_topic(kafka.address, topic, 2))
     asyncio.run(send(kafka.address, topic, sold()))
     written = files(parse(config.read_text()))
-    rules = {name: text.replace("interval: 10s", "interval: 1s").replace("interval: 30s", "interval: 1s") for name, text in written.items()}
+    rules = {name: re.sub(r"interval: \d+s", "interval: 1s", text) for name, text in written.items()}
     with Deployment(kafka.address, redis_server.url, topic, config).worker() as worker:
         worker.start()
         scrape = (
@@ -166,7 +167,7 @@ def test_on_a_healthy_worker_the_dead_man_and_the_leak_alone_fire(deployed: Depl
     deadline = time.monotonic() + WAIT_SECONDS
     while of_state("firing") != {"FunnelwatchDeadMan", "PayLow"}:
         assert time.monotonic() < deadline, of_state("firing")
-        time.sleep(0.2)
+        deployed.trickle()
     assert of_state("pending") & {alert.name for alert in ALERTS} == set()
     groups = httpx.get(f"{deployed.prometheus.url}/api/v1/rules").raise_for_status().json()["data"]["groups"]
     assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}

@@ -128,7 +128,8 @@ ALERTS = (
     HealthAlert(
         "FunnelwatchWindowsIncomplete", "max by (funnel) (funnel_window_incomplete) == 1", "10m", "info",
         "Funnel {{ $labels.funnel }}: a window reaches back to before it was counted",
-        "After a change of its definition counts begin at zero; until the window has passed they are too low.", {},
+        "Its definition changed, the topic began later than the window, or records were gone: until the window has passed, counts are too low.",
+        {},
     ),
     HealthAlert(
         "FunnelwatchNotificationsFailing",

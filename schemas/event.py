@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from operator import attrgetter
+from statistics import median_low
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ ENTITY_LENGTH_MAX = 512
 NAME_LENGTH_MAX = 512
 FLAT = "."  # `properties` that are the record itself
 OTHERWISE, AN_OBJECT = " otherwise", " is an object"  # no path has a space
+BEGINNING_EVENTS = 5
 SHORT = 512  # a record of this many bytes cannot hold a field that is too long
 
 REASONS = {
@@ -98,6 +100,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    @property
+    def began_us(self) -> int:
+        """The time with which the batch begins, µs; -1: no event. The middle one of a few, so that a straggler makes it no earlier."""
+        return median_low(self.times[:BEGINNING_EVENTS]) if self.times else -1
 
     def extend(self, part: Batch, at: int) -> None:
         """Add the columns of a part that begins at index `at` of the chunk, without its records."""

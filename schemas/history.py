@@ -58,7 +58,9 @@ class HistoryReport(BaseModel):
     from_: datetime | None = Field(alias="from", description="the first boundary asked for; null before the first event")
     to: datetime | None = Field(description="the last boundary of this page")
     at: datetime | None = Field(description="T, the time of the newest counts")
-    since: datetime | None = Field(description="when counting of this definition began; null when it was there from the topic's beginning")
+    since: datetime | None = Field(
+        description="since when this definition is counted and no record is missing; null: from the topic's beginning"
+    )
     stages: tuple[str, ...]
     points: tuple[HistoryPoint, ...] = Field(description="in order of time; one that was missed is not there")
     gaps: int = Field(description="how many boundaries of the page have no point")

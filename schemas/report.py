@@ -89,7 +89,7 @@ class FunnelReport(BaseModel):
     stale: bool = Field(description="a partition has unread records and stands more than 60 s behind T")
     incomplete: bool = Field(description="the window misses something: records were gone before they were counted, or counting began later")
     since: datetime | None = Field(
-        default=None, description="when counting of this definition began; null when it was there from the topic's beginning"
+        default=None, description="since when this definition is counted and no record is missing; null: from the topic's beginning"
     )
     lag: int | None = Field(description="records not yet counted, of all partitions; null when unknown")
     stages: tuple[StageReport, ...]

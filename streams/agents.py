@@ -261,7 +261,7 @@ class RekeyingAgent(Agent):
         outgoing = [self._copy(chunk.tp, entity, record) for entity, record in zip(batch.entities, good)]
         letters = dead_letters(self._source, chunk.tp, chunk.records, batch.rejected)
         fates = Counter(f"rejected:{r.reason}" for r in batch.rejected)
-        write = Write(chunk.start, chunk.next, Deltas(fates=dict(fates)))
+        write = Write(chunk.start, chunk.next, Deltas(fates=dict(fates)), began_us=batch.began_us)
         await self._custodian.submit(partition, write, self._send(outgoing, letters))
 
     async def _send(self, outgoing: list[Outgoing], letters: list[Outgoing]) -> None:

@@ -93,7 +93,7 @@ async def _recount(ledger: Ledger, claim: Claim, found: Recount, definitions: Co
             count.learn(pending, {r: await ledger.admit(source, r, sorted(texts)) for r, texts in pending.unknown.items()})
         found.former.update(pending.former)
         if found.began_us < 0:
-            found.began_us = next(iter(pending.batch.times), -1)
+            found.began_us = pending.batch.began_us
         found.add(count.fold(pending).write.deltas, definitions)
         if sweep.is_due(count.watermark_us):  # so that memory holds no more than the ledger would
             count.rest([*count.states.items()])

@@ -164,7 +164,9 @@ class ShardCount:
         self._folded += 1
         self._recent = result.touched
         moved = [self._moving.pop(entity) for entity in self._moving.keys() & result.touched.keys()] if self._moving else []
-        write = Write(pending.start, pending.next, deltas, result.touched, pending.upstream, forgotten=moved)
+        write = Write(
+            pending.start, pending.next, deltas, result.touched, pending.upstream, began_us=pending.batch.began_us, forgotten=moved
+        )
         return Counted(write, rejected, pending.records)
 
     def _audited(self, audit: Audit, pending: Pending, trace: Reached | None) -> Counted:

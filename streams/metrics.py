@@ -140,7 +140,7 @@ DEFINITIONS = (
         "funnel_window_incomplete",
         "gauge",
         ("funnel", "window"),
-        "1 while the window reaches back to before its funnel was counted as it is defined now, else 0.",
+        "1 while the window reaches back to before its funnel was counted as it is defined now, or to records that were gone, else 0.",
         "Its counts are too low: wait until the window has passed, or run `funnelwatch backfill FUNNEL`.",
         "ledger",
     ),

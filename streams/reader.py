@@ -55,7 +55,7 @@ class SourceView:
     @property
     def fates(self) -> Cells:
         sums: Cells = {}
-        for position in (*self.positions.values(), *self.intake.values()):
+        for position in self._all_positions:
             for fate, count in position.fates.items():
                 sums[fate] = sums.get(fate, 0) + count
         return sums
@@ -87,13 +87,16 @@ class SourceView:
         return known.at(self.at_us or 0)
 
     def since(self, definition: int) -> int:
-        """The event time (µs) since which every shard has counted a definition; -1: from its beginning."""
-        return max((position.since.get(definition, -1) for position in self.positions.values()), default=-1)
+        """The event time (µs) since which every shard has counted a definition, and no record is missing; -1: from the beginning."""
+        counted = (position.since.get(definition, -1) for position in self.positions.values())
+        return max((*counted, *(position.whole_us for position in self._all_positions)), default=-1)
 
     def misses(self, funnel: FunnelPlan, window_seconds: int) -> bool:
         """Whether a window that ends now holds events that were not counted, or not with all that chains may have begun with."""
         if self.at_us is None:
             return False
+        if any(position.gap for position in self._all_positions):
+            return True
         width, first = first_bucket(window_seconds, self.at_us)
         elsewhere = any(position.since and funnel.definition not in position.since for position in self.positions.values())
         since_us = self.since(funnel.definition)
@@ -101,7 +104,12 @@ class SourceView:
 
     @property
     def gone(self) -> int:
-        return sum(p.gone for p in (*self.positions.values(), *self.intake.values()))
+        return sum(position.gone for position in self._all_positions)
+
+    @property
+    def _all_positions(self) -> tuple[Position, ...]:
+        """Also those of a re-keyed source's own topic."""
+        return (*self.positions.values(), *self.intake.values())
 
 
 def _by_partition(positions: dict[str, Position]) -> dict[int, Position]:
@@ -199,7 +207,7 @@ class Reader:
             at=None if at_us is None else moment_of(at_us),
             stale=view.stale,
             basis=basis,
-            incomplete=view.gone > 0 or view.misses(counts.plan, window),
+            incomplete=view.misses(counts.plan, window),
             since=moment_of(since_us) if since_us >= 0 else None,
             lag=view.lag,
             stages=stages,

@@ -152,7 +152,7 @@ class Recorder:
             names = self._names[definition] = Names({split: number for number, split in known.items()})
         point = take(
             counts, view.adjusted(funnel), self._windows[funnel], boundary_us, at_us, names,
-            lambda window: view.gone > 0 or view.misses(plan, window), worth_by_value=step == HOUR,
+            lambda window: view.misses(plan, window), worth_by_value=step == HOUR,
         )  # fmt: skip
         if point is None:
             return None

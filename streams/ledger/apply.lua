@@ -6,7 +6,7 @@
 --          13 "1": fences on  14 forgotten
 -- states   msgpack [entity, state, entity, state, ...]
 -- counts   msgpack [key, [field, delta, ...], key, [field, delta, ...], ...]; appended to the journal as it is
--- fields   msgpack [[fate, delta, ...], [upstream partition, offset, ...], gone]
+-- fields   msgpack [[fate, delta, ...], [upstream partition, offset, ...], gone, time of the first event or -1]
 -- expired  msgpack [key, ...]; forgotten likewise [entity, ...]
 --
 -- A script that fails midway keeps what it wrote, so everything that can be wrong is looked at before
@@ -33,7 +33,7 @@ end
 if not is_hash(meta) or not is_hash(states_key) then return {'error', 'a key of the shard has another type'} end
 local journal_kind = redis.call('TYPE', journal).ok
 if journal_kind ~= 'list' and journal_kind ~= 'none' then return {'error', 'the journal has another type'} end
-local held = redis.call('HMGET', meta, 'epoch', 'token', 'next', 'seq', 'done', 'generation')
+local held = redis.call('HMGET', meta, 'epoch', 'token', 'next', 'seq', 'done', 'generation', 'gap')
 if not held[1] or not held[3] then return {'nostate'} end
 if fenced then
   if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return {'fenced', held[1]} end
@@ -61,7 +61,7 @@ for i = 1, #counts, 2 do
     if type(cells[j]) ~= 'string' or not delta_ok(cells[j + 1]) then return {'error', 'a count is malformed'} end
   end
 end
-local fates, upstream, gone = fields[1], fields[2], fields[3]
+local fates, upstream, gone, began = fields[1], fields[2], fields[3], fields[4]
 for i = 1, #fates, 2 do
   if type(fates[i]) ~= 'string' or not delta_ok(fates[i + 1]) then return {'error', 'a fate is malformed'} end
 end
@@ -69,6 +69,7 @@ for i = 1, #upstream do
   if not whole(upstream[i]) then return {'error', 'an upstream offset is malformed'} end
 end
 if type(gone) ~= 'number' or gone < 0 or gone ~= math.floor(gone) then return {'error', 'the number of records gone is malformed'} end
+if type(began) ~= 'number' or not is_exact(began) or began ~= math.floor(began) then return {'error', 'the time of the first event is malformed'} end
 for i = 1, #expired do
   if type(expired[i]) ~= 'string' then return {'error', 'an expired key is malformed'} end
 end
@@ -109,6 +110,12 @@ if #counts > 0 then redis.call('RPUSH', journal, ARGV[7]) else redis.call('RPUSH
 redis.call('LTRIM', journal, -tonumber(ARGV[10]), -1)
 for i = 1, #fates, 2 do redis.call('HINCRBY', meta, 'fate:' .. fates[i], fates[i + 1]) end
 for i = 1, #upstream, 2 do redis.call('HSET', meta, 'up:' .. upstream[i], upstream[i + 1]) end
-if gone > 0 then redis.call('HINCRBY', meta, 'gone', gone) end
+if gone > 0 then
+  redis.call('HINCRBY', meta, 'gone', gone)
+  redis.call('HSET', meta, 'gap', '1')
+elseif held[7] and began >= 0 then
+  redis.call('HSET', meta, 'whole', string.format('%.0f', began))
+  redis.call('HDEL', meta, 'gap')
+end
 redis.call('HSET', meta, 'next', ARGV[4], 'watermark', ARGV[5], 'done', seq)
 return {'ok', seq, held[6] or ''}

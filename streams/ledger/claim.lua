@@ -10,6 +10,7 @@ local key = redis.call('HGET', meta, 'key') or ''
 if redis.call('HEXISTS', meta, 'generation') == 1 and not known[key] then return {'key', key} end
 if redis.call('HEXISTS', meta, 'generation') == 0 then
   redis.call('HSET', meta, 'next', ARGV[2], 'watermark', '-1', 'generation', ARGV[3], 'seq', '0', 'done', '0')
+  if ARGV[2] ~= '0' then redis.call('HSET', meta, 'gap', '1') end
 end
 local counted = {}
 for i = 5, #ARGV do counted['since:' .. ARGV[i]] = true end

@@ -44,6 +44,7 @@ class Write:
     states: Mapping[str, bytes] = field(default_factory=dict)
     upstream: Mapping[int, int] = field(default_factory=dict)
     gone: int = 0  # records that left the topic before they were counted
+    began_us: int = -1  # event time of the first event; -1: no event
     forgotten: Sequence[str] = ()  # entities whose states go
 
 
@@ -91,6 +92,8 @@ class Position:
     sequence: int  # writes since
     since: Mapping[int, int] = field(default_factory=dict)  # definition counted -> watermark (µs) at which its counting began
     backfills: tuple[int, ...] = ()  # definitions asked to be counted from the topic's beginning
+    whole_us: int = -1  # event time since which no record is missing; -1: from the topic's beginning
+    gap: bool = False  # records before the next event are missing: `whole_us` will be its time
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,9 @@ class Ledger(Protocol):
     """Everything that is remembered. Every method may raise StoreUnavailable."""
 
     async def claim(self, shard: str, partitions: int, start: int, definitions: Sequence[int] = (), keys: Sequence[str] = UNKEYED) -> Claim:
-        """Take the shard over; it begins at `start` if it is new. Raises PartitionsChanged and OtherPseudonyms.
+        """Take the shard over; it begins at `start` if it is new, and has a gap before it unless that is 0.
+
+        Raises PartitionsChanged and OtherPseudonyms.
 
         `definitions` are what the new holder counts. One that the holder before did not count begins
         at the shard's watermark; what the holder before counted and this one does not has ended.

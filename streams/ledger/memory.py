@@ -22,6 +22,8 @@ class _Shard:
     watermark_us: int = -1
     sequence: int = 0
     gone: int = 0
+    whole_us: int = -1
+    gap: bool = False
     fates: Cells = field(default_factory=dict)
     upstream: dict[int, int] = field(default_factory=dict)
     states: dict[str, bytes] = field(default_factory=dict)
@@ -43,6 +45,8 @@ class _Shard:
             self.sequence,
             dict(self.since),
             tuple(sorted(self.backfills)),
+            self.whole_us,
+            self.gap,
         )
 
 
@@ -61,7 +65,7 @@ class MemoryLedger:
         stored = self._partitions.setdefault(source, partitions)
         if stored != partitions:
             raise PartitionsChanged(source, stored, partitions)
-        held = self._shards.setdefault(shard, _Shard(start, key=keys[0]))
+        held = self._shards.setdefault(shard, _Shard(start, key=keys[0], gap=start > 0))
         if held.key not in keys:
             raise OtherPseudonyms(shard, held.key, keys)
         held.key = keys[0]
@@ -100,6 +104,10 @@ class MemoryLedger:
         _add(held.fates, deltas.fates)
         held.upstream.update(write.upstream)
         held.gone += write.gone
+        if write.gone:
+            held.gap = True
+        elif held.gap and write.began_us >= 0:
+            held.whole_us, held.gap = write.began_us, False
         held.next, held.watermark_us = write.next, deltas.watermark_us
         held.sequence += 1
         if self._journal_length:

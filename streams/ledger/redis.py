@@ -1,6 +1,7 @@
 """The ledger in Redis: one hash tag a shard, one script a chunk.
 
     {fw:web:3}:meta            epoch, token, next, watermark, generation, seq, done, fate:*, up:*, gone,
+                               gap (records before the next event are missing), whole (event time since which none is),
                                since:DEF (the watermark at which a definition's counting began), backfill:DEF,
                                key (fingerprint of the pseudonym key; see streams/pseudonym.py)
     {fw:web:3}:states          entity, or its pseudonym -> state (msgpack)
@@ -109,7 +110,7 @@ class RedisLedger:
             deltas.watermark_us,
             _pack(list(chain.from_iterable(write.states.items()))),
             _pack_text(_counts(deltas.buckets, deltas.totals)),
-            _pack([_flat(deltas.fates), _flat({str(p): str(o) for p, o in write.upstream.items()}), write.gone]),
+            _pack([_flat(deltas.fates), _flat({str(p): str(o) for p, o in write.upstream.items()}), write.gone, write.began_us]),
             _pack([_bucket_key(b) for b in deltas.expired]),
             JOURNAL_LENGTH,
             key,
@@ -332,8 +333,18 @@ def _pairs(flat: Sequence[bytes]) -> dict[str, str]:
 def _position(meta: dict[str, str]) -> Position:
     fates = {k[5:]: int(v) for k, v in meta.items() if k.startswith("fate:")}
     since = {int(k[6:]): int(v) for k, v in meta.items() if k.startswith("since:")}
-    gone = int(meta.get("gone", 0))
-    return Position(int(meta["next"]), int(meta["watermark"]), fates, gone, meta["generation"], int(meta["seq"]), since, _asked(meta))
+    return Position(
+        int(meta["next"]),
+        int(meta["watermark"]),
+        fates,
+        int(meta.get("gone", 0)),
+        meta["generation"],
+        int(meta["seq"]),
+        since,
+        _asked(meta),
+        int(meta.get("whole", -1)),
+        "gap" in meta,
+    )
 
 
 def _asked(meta: dict[str, str]) -> tuple[int, ...]:

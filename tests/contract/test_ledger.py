@@ -247,6 +247,45 @@ async def test_fates_gone_and_position_are_kept_together(ledger: Ledger) -> None
     assert position.fates == {"applied": 7, "rejected:bad_json": 1, "late": 1}
 
 
+async def whole(ledger: Ledger) -> tuple[int, bool]:
+    position = (await snapshot(ledger)).position
+    return position.whole_us, position.gap
+
+
+async def test_a_shard_that_begins_with_its_topic_is_whole(ledger: Ledger) -> None:
+    claim = await ledger.claim(SHARD, 4, 0)
+    await ledger.apply(claim, chunk(0, 5, began_us=7))
+    assert await whole(ledger) == (-1, False)
+
+
+async def test_a_shard_that_begins_later_is_whole_from_its_first_event_on(ledger: Ledger) -> None:
+    claim = await ledger.claim(SHARD, 4, 3)
+    await ledger.apply(claim, chunk(3, 5, began_us=-1))
+    assert await whole(ledger) == (-1, True)
+    await ledger.apply(claim, chunk(5, 6, began_us=7))
+    await ledger.apply(claim, chunk(6, 7, began_us=9))
+    assert await whole(ledger) == (7, False)
+    await ledger.claim(SHARD, 4, 6)
+    assert await whole(ledger) == (7, False)
+
+
+async def test_where_records_are_gone_it_is_whole_from_the_next_event_on(ledger: Ledger) -> None:
+    claim = await ledger.claim(SHARD, 4, 0)
+    await ledger.apply(claim, chunk(0, 5, began_us=7))
+    await ledger.apply(claim, Write(5, 9, Deltas(watermark_us=WATERMARK), gone=4))
+    assert await whole(ledger) == (-1, True)
+    await ledger.apply(claim, chunk(9, 10, began_us=2**51))
+    assert await whole(ledger) == (2**51, False)
+
+
+@pytest.mark.parametrize("began", [1.5, "now"])
+async def test_a_malformed_time_of_the_first_event_is_an_error(redis_ledger: RedisLedger, began: Any) -> None:
+    claim = await redis_ledger.claim(SHARD, 4, 0)
+    with pytest.raises(StoreError, match="the time of the first event is malformed"):
+        await redis_ledger.apply(claim, chunk(0, 5, began_us=began))
+    assert (await snapshot(redis_ledger)).position.next == 0
+
+
 @pytest.mark.parametrize("big", [2**53 - 1, 2**53, 2**53 + 1, 2**62 + 1, -(2**53) - 1, -(2**62) - 1])
 async def test_numbers_past_what_a_double_holds_are_exact(ledger: Ledger, big: int) -> None:
     claim = await ledger.claim(SHARD, 4, 0)

@@ -11,6 +11,7 @@ import pytest
 from schemas.config import Config
 from schemas.duration import Duration
 from schemas.errors import StoreUnavailable
+from schemas.event import moment_of
 from schemas.report import FunnelReport
 from streams.counting import ShardCount
 from streams.ledger.contract import Changes, Claim, Kept, Snapshot, Write
@@ -303,13 +304,29 @@ async def test_rules_wait_while_a_backlog_is_read(reader: Reader, writer: Writer
     assert reader.views["web"].settled((AT + 161) * 1_000_000)
 
 
-async def test_records_that_were_gone_make_every_report_incomplete(reader: Reader, writer: Writer, ledger: MemoryLedger) -> None:
+async def test_records_that_were_gone_make_reports_incomplete_until_the_window_has_left_the_gap(
+    reader: Reader, writer: Writer, ledger: MemoryLedger
+) -> None:
     await writer.write(event("a", 0))
     assert not (await read(reader)).incomplete
     assert writer.claim is not None
     await ledger.apply(writer.claim, Write(1, 9, Deltas(watermark_us=0), gone=8))
     assert (await read(reader)).incomplete
     assert reader.readings()[0].gone == 8
+    writer.next = 9
+    await writer.write(event("a", 100))
+    report = await read(reader)
+    assert (report.incomplete, report.since) == (True, moment_of((AT + 100) * 1_000_000))
+    await writer.write(event("a", 100 + int(CONFIG.funnel("f").conversion_window) + 90))
+    report = await read(reader)
+    assert (report.incomplete, report.since) == (False, moment_of((AT + 100) * 1_000_000))
+
+
+async def test_a_topic_whose_beginning_is_gone_is_told_to_be_counted_since_its_first_event(ledger: MemoryLedger, writer: Writer) -> None:
+    await ledger.claim("web:0", 2, 5)
+    await writer.write(event("a", 0))
+    report = await read(Reader(CONFIG, ledger))
+    assert (report.incomplete, report.since) == (True, moment_of(AT * 1_000_000))
 
 
 async def test_a_store_that_does_not_answer_leaves_the_last_report_standing(reader: Reader, writer: Writer, ledger: CountedLedger) -> None:

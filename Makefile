@@ -27,12 +27,15 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The page of all figures: the contenders, and what counting costs by everything that may grow. Wants an idle machine for three
+# quarters of an hour, Java 17 and Maven. One part of it: `python -m tests.bench --help`.
 bench: compile
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench --report deploy/bench.md
 
-# Everything that can break, broken on purpose: ten runs of each take hours; `--only NAME`, `--seeds N`, `--quick`.
+# Everything that can break, broken on purpose: ten runs of each take hours, and go on where they were stopped; remove
+# deploy/faults.jsonl to begin anew. `--only NAME`, `--seeds N`, `--quick`.
 faults: compile
-	$(BIN)/python -m tests.faults --report deploy/faults.md
+	$(BIN)/python -m tests.faults --record deploy/faults.jsonl --report deploy/faults.md
 
 # False pages and times to detect of the alert rules, beside naive ones and the optimum: about ten minutes.
 alerts-study: setup

@@ -7,14 +7,14 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 from schemas.errors import FunnelwatchError
 from tests.faults import report
 from tests.faults.catalogue import Experiment, experiments
-from tests.faults.play import Played, play_all
+from tests.faults.play import play, told
+from tests.faults.runs import Runs, play_and_keep, to_play
 from tests.faults.scene import KAFKA_SETTINGS, Parts
 from tests.parts import requirements
 from tests.parts.kafka import Kafka
@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="only this one, to see a failure again")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the soak lasts; 3600 for the hour")
     parser.add_argument("--quick", action="store_true", help="the quick third, one seed each")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="keep every run there; what is in it is not played again, but reported")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the page, as Markdown")
     parser.add_argument("--rate", type=float, default=2_500.0, help="events a second")
     parser.add_argument(
@@ -57,28 +58,36 @@ def chosen(options: argparse.Namespace) -> list[Experiment]:
 
 
 def machine(options: argparse.Namespace) -> str:
-    today = datetime.now(timezone.utc).date().isoformat()
     return (
-        f"{today}, {os.cpu_count()} cores, Python {platform.python_version()}, {options.rate:,.0f} events a second; "
-        f"soak of {options.seconds:,.0f} s at 10,000 events a second."
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, {options.rate:,.0f} events a second, "
+        f"{60 * options.patience:.0f} s to recover, a soak of {options.seconds:,.0f} s at 10,000 events a second"
     )
 
 
-def run(options: argparse.Namespace) -> Sequence[Played]:
-    seeds = 1 if options.quick else options.seeds
+def run(options: argparse.Namespace, runs: Runs) -> None:
+    seeds = range(1, (1 if options.quick else options.seeds) + 1) if options.seed is None else [options.seed]
+    # Whoever asks for one seed wants to see it again.
+    which = to_play(chosen(options), seeds, runs.kept if options.seed is None else ())
+    today = datetime.now(timezone.utc).date().isoformat()
     with Kafka(required("kafka_jars"), KAFKA_SETTINGS) as kafka:
         parts = Parts(kafka, required("kafka_jars"), required("redis_server_binary"), options.rate, options.patience, options.seconds)
-        return play_all(chosen(options), parts, range(1, seeds + 1) if options.seed is None else [options.seed], say)
+        for found in play_and_keep(which, lambda experiment, seed: play(experiment, parts, seed), runs, today, machine(options)):
+            say(told(*found))
 
 
 def main() -> int:
     options = arguments()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it warns of every retry, and here everything is retried
-    found = run(options)
+    runs = Runs(options.record)
+    try:
+        run(options, runs)
+    except KeyboardInterrupt:
+        say("stopped; what was played is below")
+    found = runs.played(experiments())
     for line in report.lines(found):
         say(line)
     if options.report is not None:
-        options.report.write_text("\n".join(report.page(found, machine(options))) + "\n")
+        options.report.write_text("\n".join(report.page(found, list(runs.circumstances()))) + "\n")
     say(report.last_line(found))
     return int(any(played.failed for played in found))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tests.faults.catalogue import Experiment
@@ -44,26 +43,13 @@ def play(experiment: Experiment, parts: Parts, seed: int, *, logs: bool = True) 
         experiment.play(scene)
     except AssertionError as error:
         complaint = str(error) or "an assertion failed: " + traceback.format_exc(limit=-1)
-    except Exception:
-        complaint = traceback.format_exc(limit=-4)
+    except Exception as error:
+        complaint = f"{error!r}\n{traceback.format_exc(limit=-4)}"
     finally:
         if complaint and logs:
             complaint += "\n" + "\n".join(scene.logs())
         scene.close()
     return Run(seed, time.monotonic() - began, scene.recovery, complaint)
-
-
-def play_all(chosen: Iterable[Experiment], parts: Parts, seeds: Sequence[int], say: Callable[[str], None]) -> list[Played]:
-    """Every experiment at each seed; what fails is told at once, and the rest goes on."""
-    found = []
-    for experiment in chosen:
-        played = Played(experiment)
-        found.append(played)
-        for seed in seeds[:1] if experiment.once else seeds:
-            run = play(experiment, parts, seed)
-            played.runs.append(run)
-            say(told(experiment, run))
-    return found
 
 
 def told(experiment: Experiment, run: Run) -> str:

@@ -18,23 +18,24 @@ def lines(found: Sequence[Played]) -> Iterator[str]:
     yield f"{failed} of {runs} runs failed"
 
 
-def page(found: Sequence[Played], machine: str) -> Iterator[str]:
+def page(found: Sequence[Played], circumstances: Sequence[str]) -> Iterator[str]:
     """deploy/faults.md."""
     yield "# What was broken, and whether the counts were exact"
     yield ""
-    yield "Written by `make faults` (`python -m tests.faults --report deploy/faults.md`); not by hand."
+    yield "Written by `make faults`; not by hand. It plays ten seeds of each in some hours; [faults.jsonl](faults.jsonl) has every run,"
+    yield "so that it goes on where it was stopped."
     yield ""
     yield "Each run has a real Apache Kafka with a topic of six partitions, a redis-server with an append-only file, two workers and a"
     yield "load that goes on meanwhile. After the fault, an oracle that shares no code with the product reads every partition from its"
     yield "first record to a recorded end and recounts. A run succeeds if every cell is equal, every stored offset is its partition's end,"
     yield "the five fates add up to what was produced, and that was so within 60 s of the fault's end, without a hand on it."
     yield ""
-    yield machine
-    yield ""
     yield from table(
         ("experiment", "what happens", *HEADER[1:]), [(name, p.experiment.text, *rest) for p in found for name, *rest in [_row(p)]]
     )
     yield from _failures(found)
+    yield ""
+    yield from (f"{line}." for line in circumstances)
 
 
 def _failures(found: Sequence[Played]) -> Iterator[str]:
@@ -42,7 +43,7 @@ def _failures(found: Sequence[Played]) -> Iterator[str]:
         for run in played.runs:
             if run.complaint:
                 yield ""
-                yield f"`{played.experiment.name}` failed at seed {run.seed}: {run.complaint.splitlines()[0][:300]}"
+                yield f"`{played.experiment.name}` failed at seed {run.seed}: {run.complaint.splitlines()[0]}"
 
 
 def last_line(found: Sequence[Played]) -> str:

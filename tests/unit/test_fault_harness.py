@@ -6,9 +6,10 @@ import json
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -21,6 +22,7 @@ from tests.faults.experiments.poison import GOOD, KEY, KINDS, kinds
 from tests.faults.experiments.soak import flat
 from tests.faults.play import Played, Run, told
 from tests.faults.proxy import Proxy
+from tests.faults.runs import Runs, play_and_keep, to_play
 from tests.oracle import recount
 from tests.oracle_events import Record
 from tests.traffic import CONFIG
@@ -124,11 +126,33 @@ def test_the_last_line_says_how_many_runs_of_each_failed() -> None:
     runs = [Run(1, 9.0, 2.0), Run(2, 8.0, 4.0, "3 cells are wrong:\nCell"), Run(3, 7.0, None)]
     found = [Played(chance, runs)]
     assert json.loads(report.last_line(found)) == {"experiments": {"chance": {"runs": 3, "failed": 1}}}
-    page = "\n".join(report.page(found, "two cores"))
+    page = "\n".join(report.page(found, ["3 runs on two cores"]))
     assert "| chance" in page
+    assert page.endswith("3 runs on two cores.")
     assert "1 ÷ 3" in page
     assert "`chance` failed at seed 2: 3 cells are wrong:" in page
     assert "--only chance --seed 2" in told(chance, runs[1])
+
+
+def test_what_was_played_is_not_played_again_and_of_a_seed_the_newest_run_counts(tmp_path: Path) -> None:
+    chance, always = (Experiment(name, "", lambda scene: None, quick=True, once=name == "always") for name in ("chance", "always"))
+    file, complaints = tmp_path / "runs.jsonl", iter(["2 cells are wrong:\nCell", "", "", "", ""])
+
+    def played(runs: Runs, seeds: Sequence[int], without: Container[tuple[str, int]]) -> list[tuple[str, int]]:
+        which = to_play([chance, always], seeds, without)
+        found = play_and_keep(which, lambda _, seed: Run(seed, 1.0, None, next(complaints)), runs, "2026-11-27", "two cores")
+        return [(experiment.name, run.seed) for experiment, run in found]
+
+    first = Runs(file)
+    assert played(first, [1], first.kept) == [("chance", 1), ("always", 1)]
+    assert [one.failed for one in first.played({"chance": chance})] == [1]
+    second = Runs(file)
+    assert played(second, [1, 2], second.kept) == [("chance", 2)]
+    assert second.played({"chance": chance})[0].runs[0].complaint == "2 cells are wrong:"
+    assert played(second, [1], ()) == [("chance", 1), ("always", 1)]
+    third = Runs(file)
+    assert [(one.failed, len(one.runs)) for one in third.played({"always": always, "chance": chance})] == [(0, 1), (0, 2)]
+    assert [line.partition(" on ")[0] for line in third.circumstances()] == ["3 runs"]
 
 
 def test_every_experiment_says_what_happens() -> None:

@@ -14,6 +14,7 @@ from tests.faults.admin import add_partitions, delete_before, set_topic
 from tests.faults.catalogue import experiment
 from tests.faults.scene import PARTITIONS, Scene
 from tests.oracle import Record, Recount, read_topic, recount
+from tests.parts.worker import Worker
 from tests.traffic import Click, partition_of
 
 RESENT_SHARE = 0.2
@@ -131,6 +132,10 @@ def retention_overtakes(scene: Scene) -> None:
     scene.catches_up()
     there = [r for r in records if r.offset < stored[r.partition] or r.offset >= starts[r.partition]]
     assert_exact_without(scene, _recounted(scene, there), gone=len(records) - len(there))
+    _tell_of_incomplete_windows(scene, workers)
+
+
+def _tell_of_incomplete_windows(scene: Scene, workers: Sequence[Worker]) -> None:
     for worker in workers:
         scene.until(lambda: worker.get("/api/v1/funnels/purchase").json()["incomplete"])  # noqa: B023
 
@@ -160,6 +165,7 @@ def flushed_past_retention(scene: Scene) -> None:
         scene.over()
         scene.until(lambda: scene.conflicted(workers, "nostate") >= 1)
         scene.ends_exact(load, produced=sum(load.cut().values()) - sum(starts.values()))
+    _tell_of_incomplete_windows(scene, workers)
 
 
 @experiment()

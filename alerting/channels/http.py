@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import logging
+import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import unquote
 
 import httpx
 
@@ -15,6 +17,7 @@ from schemas.errors import DeliveryError, DeliveryPaused, DeliveryRefused
 
 TIMEOUT_SECONDS = 5.0
 ANSWER_BYTES_MAX = 200
+SECRET_LENGTH_LEAST = 6  # a shorter word is no secret, and would spoil others
 # Not the receiver's verdict on the message, but "not now": timed out, too early, too many.
 NOT_NOW = frozenset({408, 425, 429})
 PAUSE_SECONDS_MAX = 3600.0
@@ -26,9 +29,13 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 class JsonPost:
     """Posts JSON to one address. A send takes 5 s at most, however slowly the answer drips."""
 
-    def __init__(self, channel: str, url: str, headers: Mapping[str, str] | None = None, allow: Iterable[str] = ()) -> None:
+    def __init__(
+        self, channel: str, url: str, headers: Mapping[str, str] | None = None, allow: Iterable[str] = (), secrets: Iterable[str] = ()
+    ) -> None:
         self._channel = channel
         self._url = url
+        # Some receivers answer with what they were asked, and what they answer is told.
+        self._untold = sorted(_untold(httpx.URL(url), headers or {}, secrets), key=len, reverse=True)
         # Proxies and credentials come from the config or not at all, never from a shell that happened to be set up.
         self._client = httpx.AsyncClient(
             timeout=TIMEOUT_SECONDS,
@@ -60,13 +67,19 @@ class JsonPost:
             return _time(response.headers.get("date", ""))
 
     async def _failure(self, response: httpx.Response) -> DeliveryError:
-        what = f"HTTP {response.status_code}{await _beginning(response)}"
+        what = f"HTTP {response.status_code}{await self._beginning(response)}"
         if response.is_server_error or response.status_code in NOT_NOW:
             seconds = pause_seconds(response.headers.get("retry-after", ""), time.time())
             return DeliveryError(self._channel, what) if seconds is None else DeliveryPaused(self._channel, what, seconds)
         if response.is_redirect:
             return DeliveryRefused(self._channel, f"{what}: redirects are not followed; write the final address")
         return DeliveryRefused(self._channel, what)
+
+    async def _beginning(self, response: httpx.Response) -> str:
+        """The first bytes of what a receiver says, as a quoted text, without our secrets; raw, so that nothing is unpacked."""
+        async for chunk in response.aiter_raw(ANSWER_BYTES_MAX + max(map(len, self._untold), default=0)):
+            return f" {without(self._untold, chunk.decode(errors='replace'), ANSWER_BYTES_MAX)!r}"
+        return ""
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -131,8 +144,19 @@ def _with(headers: httpx.Headers, more: Mapping[str, str]) -> httpx.Headers:
     return merged
 
 
-async def _beginning(response: httpx.Response) -> str:
-    """The first bytes of what a receiver says, as a quoted text; raw, so that nothing is unpacked."""
-    async for chunk in response.aiter_raw(ANSWER_BYTES_MAX):
-        return f" {chunk.decode(errors='replace')!r}"
-    return ""
+def _untold(url: httpx.URL, headers: Mapping[str, str], secrets: Iterable[str]) -> set[str]:
+    """What of an address and its headers may be a secret: as it is sent, and as it may come back decoded."""
+    target = url.raw_path.decode("ascii")
+    parts = (url.userinfo.decode("ascii"), url.password, target, unquote(target), *url.params.values(), *target.split("="))
+    return {part for part in (*parts, *headers.values(), *secrets) if len(part) >= SECRET_LENGTH_LEAST}
+
+
+def without(secrets: Sequence[str], text: str, length: int) -> str:
+    """The first characters of a text, each secret that begins among them as ***; the longest first where several do."""
+    found, at = "", 0
+    for secret in re.finditer("|".join(map(re.escape, secrets)), text) if secrets else ():
+        if secret.start() >= length:
+            break
+        found += text[at : secret.start()] + "***"
+        at = secret.end()
+    return found + text[at : max(at, length)]

@@ -37,7 +37,7 @@ class PagerdutySender:
         self.heartbeat_seconds = seconds_of(channel.heartbeat)
         self.gathers: Gathers = "nothing"
         self._key = reveal(channel.routing_key, f"channel {name!r}: routing_key")
-        self._post = JsonPost(name, str(channel.url), allow=channel.allow)
+        self._post = JsonPost(name, str(channel.url), allow=channel.allow, secrets=[self._key])
 
     async def send(self, *notifications: Notification) -> None:
         for notification in notifications:

@@ -34,8 +34,9 @@ class WebhookSender:
         self.heartbeat_seconds = seconds_of(channel.heartbeat)
         self.gathers: Gathers = "nothing"
         self._clock = clock
-        self._secret = None if channel.secret is None else reveal(channel.secret, f"channel {name!r}: secret").encode()
-        self._post = JsonPost(name, str(channel.url), channel.headers, channel.allow)
+        secret = None if channel.secret is None else reveal(channel.secret, f"channel {name!r}: secret")
+        self._secret = None if secret is None else secret.encode()
+        self._post = JsonPost(name, str(channel.url), channel.headers, channel.allow, () if secret is None else (secret,))
 
     async def send(self, *notifications: Notification) -> None:
         for notification in notifications:

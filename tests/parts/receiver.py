@@ -26,11 +26,12 @@ class Request:
 class Receiver:
     """Gives its `answers` in turn, and 200 from then on. HANG never answers, DROP ends the connection, TRICKLE never ends."""
 
-    def __init__(self, *answers: Answer, headers: str = "") -> None:
+    def __init__(self, *answers: Answer, headers: str = "", says: str = '{"said": "so"}') -> None:
         self.requests: list[Request] = []
         self.port = 0
         self._answers = list(answers)
         self._headers = headers
+        self._says = says
         self._closing = asyncio.Event()
         self._serving: set[asyncio.Task[None] | None] = set()
 
@@ -69,7 +70,7 @@ class Receiver:
                 await writer.drain()
                 await asyncio.sleep(0.01)
         elif answer != DROP:
-            body = b'{"said": "so"}'
+            body = self._says.encode()
             head = f"HTTP/1.1 {answer} Said So\r\n{self._headers}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             writer.write(head.encode() + body)
             await writer.drain()

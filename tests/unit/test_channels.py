@@ -375,6 +375,18 @@ async def test_an_address_with_a_secret_is_neither_logged_nor_in_an_error(caplog
     assert "s3cr3t" not in caplog.text + str(caught.value)
 
 
+async def test_a_receiver_that_repeats_what_it_was_told_does_not_make_us_tell_a_secret() -> None:
+    says = "x" * 120 + " /in?key=s3cr3t%2Bkey, s3cr3t+key, Bearer s3cr3t-header, s3cr3t-of-the-signature " + "y" * 300
+    spec = {"secret": "s3cr3t-of-the-signature", "headers": {"Authorization": "Bearer s3cr3t-header"}}
+    async with Receiver(400, says=says).running() as receiver:
+        sender = build("oncall", channel(type="webhook", url=f"{receiver.url}/in?key=s3cr3t%2Bkey", **spec))
+        with pytest.raises(DeliveryRefused) as caught:
+            await sender.send(notification())
+        await sender.close()
+    assert "s3cr3t" not in str(caught.value)
+    assert str(caught.value).endswith("xx ***, ***, ***, ***'")
+
+
 async def test_no_proxy_of_the_environment_comes_between(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     assert (await received(webhook, notification())).body["status"] == "firing"

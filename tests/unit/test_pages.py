@@ -1,5 +1,6 @@
 """The pages in deploy/ say what the code does."""
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel
 
 from schemas.config import Config, load
 from streams.metrics import page
+from tests.faults.catalogue import experiments
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -40,3 +42,13 @@ def test_the_reference_config_shows_every_option() -> None:
 
 def test_the_metrics_page_is_what_the_definitions_say() -> None:
     assert (DEPLOY / "metrics.md").read_text() == page()
+
+
+def test_every_test_that_the_security_page_names_is_there() -> None:
+    text = (DEPLOY / "security.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(named) > 20
+    assert [f"{file}::{test}" for file, test in named if f"def {test}(" not in (DEPLOY.parent / file).read_text()] == []
+    played = [name for found in re.findall(r"experiments? `([\w-]+)`(?: and `([\w-]+)`)?", text) for name in found if name]
+    assert played
+    assert set(played) <= set(experiments())

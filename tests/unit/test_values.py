@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from schemas.event import Reject
 from schemas.funnel import NONE, OTHER, Dimension
-from streams.values import VALUE_LENGTH_MAX, Registry, Values, dimension_text, fits, millionths
+from streams.values import REMEMBERED_MAX, VALUE_LENGTH_MAX, Registry, Values, dimension_text, fits, millionths
 from streams.windows import VALUE
 from tests.unit.test_counting import PAYING, Shard, config, event, funnel
 
@@ -148,6 +150,33 @@ def test_a_combination_may_be_as_long_as_two_values() -> None:
     combined.learn({longest: True})
     assert combined.shown(longest) == longest
     assert combined.shown(f"{longest}y") == OTHER
+
+
+def hostile(dice: random.Random, number: int) -> str:
+    """Random values of every length and alphabet, every tenth with a control character, now and then a megabyte."""
+    if number % 250_000 == 0:
+        return "x" * 1_000_000
+    text = f"{dice.getrandbits(48):x}"
+    return text + chr(dice.choice((*range(32), *range(127, 160)))) if number % 10 == 0 else text
+
+
+def test_a_million_hostile_values_are_as_few_as_the_cap_says_and_take_bounded_memory() -> None:
+    dice, found, admitted, shown = random.Random(7), values(max_values=20), set[str](), Counter[str]()
+    for number in range(1_000_000):
+        raw = hostile(dice, number)
+        value = found.shown(raw)
+        if value is None:
+            if len(admitted) < found.registry.max_values:
+                admitted.add(raw)
+            found.learn({raw: raw in admitted})
+            value = found.shown(raw)
+        assert value is not None
+        shown[value] += 1
+        assert len(found.known) <= REMEMBERED_MAX + 2
+    assert len(shown) == 20 + 1
+    assert shown[OTHER] == 1_000_000 - 20
+    assert all(fits(value) for value in shown)
+    assert sum(map(len, found.known)) < REMEMBERED_MAX * VALUE_LENGTH_MAX
 
 
 # Amounts

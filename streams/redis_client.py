@@ -26,6 +26,7 @@ from streams.redis_address import RedisAddress, parse
 from streams.tls import RenewedContext, TlsFiles
 
 WHOSE = "FUNNELWATCH_REDIS"
+CONNECTIONS_MAX = 2_000  # every partition may be claimed, read and written at once; redis-py would refuse the hundred and first
 # Said once: redis-py would read its own version out of its package's files at every connection.
 DRIVER = DriverInfo(lib_version=redis.__version__)
 
@@ -110,6 +111,7 @@ def _options(address: RedisAddress, settings: RedisSettings) -> dict[str, Any]:
         "socket_connect_timeout": settings.timeout_seconds,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
+        "max_connections": CONNECTIONS_MAX,
         "protocol": 2,
         "driver_info": DRIVER,
         "credential_provider": _credentials(address, settings),

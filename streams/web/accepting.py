@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from streams.web.connections import SEND_BUFFER_BYTES, Room, measure
+from streams.web.connections import Room, measure
 
 AT_ONCE_MAX = 200
 AGAIN_SECONDS = 0.1  # after the process had no file to open left, or enough had come
@@ -90,8 +90,6 @@ class Door:
                 continue
             self._measure.take(self._loop.time())
             accepted.setblocking(False)
-            with contextlib.suppress(OSError):
-                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # so that one who does not read is soon known
             coming: asyncio.Task[object] = self._loop.create_task(self._take(accepted, address[0]))
             self._coming.add(coming)
             coming.add_done_callback(self._coming.discard)

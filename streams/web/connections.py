@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import sys
 from collections.abc import Callable
 from http import HTTPStatus
@@ -42,7 +43,7 @@ from streams.web.problem import PROBLEM_TYPE, problem
 REQUEST_SECONDS = 10.0
 SEND_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 15
-SEND_BUFFER_BYTES = 32_768  # of a connection; as many again, and twice, in the kernel
+SEND_BUFFER_BYTES = 32_768  # of a connection; of a stream's as many again, and twice, in the kernel
 WAITING_MAX = 1000
 CONNECTIONS_MAX = 4000
 BACKLOG = 512  # in the kernel: who asks waits behind them
@@ -200,6 +201,9 @@ class Connection(H11Protocol):
             self.room.note("too_many_of_one_address", self._now)
             await TOO_MANY(scope, receive, send)
             return
+        # So that one who does not read is soon known. Not for other answers: dozens of megabytes of metrics would take seconds so.
+        with contextlib.suppress(OSError):
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         try:
             await self._app(scope, receive, send)
         finally:

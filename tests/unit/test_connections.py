@@ -173,6 +173,22 @@ async def test_who_does_not_read_the_answer_is_let_go(serve: Any) -> None:
     deaf.close()
 
 
+async def test_only_a_stream_has_little_room_in_the_kernel(serve: Any) -> None:
+    """With little, dozens of megabytes of metrics take many seconds, even to a caller on the same machine."""
+    served = await serve()
+
+    def room() -> int:
+        (connection,) = served.server.server_state.connections
+        return connection.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+    reader, writer = await served.open(GOOD.replace(b"Connection: close\r\n", b""))
+    await asyncio.wait_for(reader.readuntil(b"fine"), 5)
+    assert room() > 2 * module.SEND_BUFFER_BYTES
+    writer.write(b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert room() == 2 * module.SEND_BUFFER_BYTES
+
+
 async def test_who_reads_slowly_but_reads_gets_all_of_it(serve: Any) -> None:
     served = await serve()
     reader, _ = await served.open(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

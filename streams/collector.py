@@ -26,6 +26,7 @@ from streams.windows import FunnelCounts
 
 SECONDS_A_TICK = 0.02
 STRETCH_SECONDS = 0.001
+LITTLE = 0.25
 STATES = {"inactive": 0, "pending": 1, "firing": 2, "recovering": 2}
 WITHOUT_DATA = {"no_data": 3, "stale": 4, "error": 4}
 
@@ -59,6 +60,7 @@ class LedgerText:
         self._seconds = seconds
         self._kept: dict[str, _Kept] = {}  # by funnel, the oldest first
         self.complete = False  # whether every funnel has its lines
+        self.is_little = False  # whether all lines are made anew in a small part of the time that there is for it
 
     def forget(self) -> None:
         """Others serve it now."""
@@ -79,7 +81,7 @@ class LedgerText:
         for funnel in self._kept.keys() - due.keys():
             del self._kept[funnel]
         new = [funnel for funnel, reading in due.items() if not self._has(funnel, reading)]
-        spent = 0.0
+        spent, self.is_little = 0.0, False
         for funnel in (*new, *[funnel for funnel in self._kept if funnel not in new]):
             if funnel not in new and spent >= self._seconds:
                 break
@@ -90,6 +92,7 @@ class LedgerText:
                 began = self._clock()
             spent += self._clock() - began
         self.complete = True
+        self.is_little = spent <= LITTLE * self._seconds
 
     def _written(self, reading: SourceReading, funnel: str) -> Iterator[None]:
         series = self._kept[funnel].series if self._has(funnel, reading) else FunnelSeries(reading.funnels[funnel], reading.windows[funnel])

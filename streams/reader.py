@@ -137,16 +137,17 @@ class Reader:
         self.read_at = time.monotonic()
 
     async def _tick_source(self, name: str) -> None:
-        view = self.views[name]
-        shards = await self._ledger.shards(name)
+        view, intake = self.views[name], f"{name}/intake"
+        # At once: while chunks are counted, each step of its own waits behind one.
+        shards, intakes, ends, intake_ends = await asyncio.gather(
+            self._ledger.shards(name), self._ledger.shards(intake), self._ledger.ends(name), self._ledger.ends(intake)
+        )
         if not await self._follow(view, shards):
             view = await self._read_whole(name, shards)
-        for shard in await self._ledger.shards(f"{name}/intake"):
-            change = await self._ledger.changes(shard, "", 0)
+        for shard, change in zip(intakes, await asyncio.gather(*[self._ledger.changes(shard, "", 0) for shard in intakes])):
             if change is not None:
                 view.intake[shard] = change.position
-        view.ends = await self._ledger.ends(name)
-        view.intake_ends = await self._ledger.ends(f"{name}/intake")
+        view.ends, view.intake_ends = ends, intake_ends
         marks = [p.watermark_us for p in view.positions.values()]
         view.at_us = report_time(marks, self._clock(), view.at_us)
         if view.at_us is not None:

@@ -50,6 +50,8 @@ from streams.web.stream import Hub
 log = structlog.get_logger()
 TURN_SECONDS_MAX = 30.0
 READ_SECONDS_MAX = 15.0
+LOOK_SECONDS = 0.25  # between two readings of the ledger
+SHARDS_READ_A_SECOND = 64  # in looks between ticks, so that many partitions cost no more than a few
 REJECTED = "rejected"
 TRANSITIONS_STREAMED = 50
 
@@ -98,7 +100,7 @@ class Service:
             while not self._stopping:
                 started = time.monotonic()
                 await self._tick()
-                await asyncio.sleep(max(0.05, self._settings.worker.tick_seconds - (time.monotonic() - started)))
+                await self._look_until(started + self._settings.worker.tick_seconds)
         finally:
             await self._log_starts.close()
             await self._delivery.close()
@@ -114,10 +116,7 @@ class Service:
         self._note_partitions()
         self._begin_backfills()
         await self._guarded("publishing ends", self._publish_ends())
-        began = time.monotonic()
-        read = await self._guarded("reading the ledger", self.reader.tick())
-        if read:
-            self._reading_at = began
+        read = await self._read()
         await self._guarded("holding the lease", self._hold())
         fence = self._leadership.fence
         self.worker.lease.set(fence is not None)
@@ -129,6 +128,25 @@ class Service:
             self._ledger_text.forget()
         if read:
             await self._guarded("publishing reports", self.hub.publish())
+
+    async def _look_until(self, next_tick: float) -> None:
+        """What is counted between two ticks is to be seen before the next, as far as that is no work to speak of."""
+        shards = sum(len(view.positions) for view in self.reader.views.values())
+        pause = max(LOOK_SECONDS, shards / SHARDS_READ_A_SECOND)
+        while not self._stopping and next_tick - time.monotonic() > pause:
+            await asyncio.sleep(pause)
+            if await self._read() and self._leadership.fence is not None and self._ledger_text.is_little:
+                await self._guarded("writing metrics", self._ledger_text.follow(self.reader.readings()))
+        await asyncio.sleep(max(0.05, next_tick - time.monotonic()))
+
+    async def _read(self) -> bool:
+        """Whether the ledger could be read; what is asked for from now on is of this reading."""
+        began = time.monotonic()
+        read = await self._guarded("reading the ledger", self.reader.tick())
+        if read:
+            self._reading_at = began
+            self.hub.renderings.clear()
+        return read
 
     async def _hold(self) -> None:
         await self._leadership.hold()

@@ -1,0 +1,41 @@
+"""What a worker does beside counting, tick by tick."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from pydantic import SecretStr
+
+from schemas.duration import Duration
+from schemas.settings import RedisSettings, Settings, WorkerSettings
+from streams import service as module
+from streams.embedded import Valkey
+from streams.service import Service
+from tests.parts.alerts import until
+from tests.unit.test_reader import CONFIG, Writer, event
+
+
+async def test_what_is_counted_between_two_ticks_is_seen_before_the_next(
+    valkey: Valkey, unique_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.02)
+    redis = RedisSettings(url=SecretStr(valkey.url), prefix=unique_name)
+    service = Service(CONFIG, Settings(redis=redis, worker=WorkerSettings(tick_seconds=600)), "test")
+    running = asyncio.create_task(service.run())
+
+    def seen() -> int:
+        return int(json.loads(service.hub.renderings.of(("f", Duration("1m"), None, "users")).body)["stages"][0]["users"])
+
+    try:
+        await until(lambda: service.reader.read_at is not None)
+        writer = Writer(service.ledger)  # type: ignore[arg-type]  # a ledger is all that it needs
+        for people in (1, 2):
+            await writer.write(event("a", people, f"p{people}"))
+            await until(lambda: seen() == people)  # noqa: B023
+        assert service.hub.tick == 1
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await service.close()

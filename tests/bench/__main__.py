@@ -1,107 +1,38 @@
-"""`python -m tests.bench`: start the parts, fill the topic, let the contenders take turns, report."""
+"""`python -m tests.bench`: see `tests.bench`."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import secrets
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
-
-from redis import Redis
 
 from schemas.errors import FunnelwatchError
 from streams.pseudonym import Key, Pseudonyms
-from tests.bench import report
-from tests.bench.contenders import CONTENDERS, Contender, FunnelwatchBefore, Limit, Task
+from tests.bench import machine, page, report
+from tests.bench.contenders import FunnelwatchBefore
 from tests.bench.growth import growth
-from tests.bench.measure import Run, run
+from tests.bench.latency import latency
 from tests.bench.memory import memory
-from tests.bench.profile import profile
+from tests.bench.page import Section
 from tests.bench.reading import reading
+from tests.bench.scale import scale
 from tests.bench.stages import stages
-from tests.bench.topic import PARTITIONS, fill
-from tests.bench.workload import Counts, clicks, recount
+from tests.bench.turns import KINDS, SLOW, Bench, Found, Sizes
+from tests.bench.warehouse import warehouse
+from tests.bench.workload import clicks
 from tests.parts import requirements
 from tests.parts.kafka import Kafka
 from tests.parts.redis import RedisServer
 
-SLOW = {"faust", "faust-summed"}  # read the shorter topic, which holds the first records of the long one
-
-
-class Load(NamedTuple):
-    """A filled topic and what its counts must be."""
-
-    topic: str
-    events: int
-    expected: Counts
-
-
-class Bench:
-    """The parts, the filled topics, and runs over them."""
-
-    def __init__(self, kafka: Kafka, redis: RedisServer, options: argparse.Namespace) -> None:
-        self._kafka, self._redis = kafka, redis
-        self._kinds: dict[str, Callable[[Task], Contender]] = {**CONTENDERS}
-        if options.against is not None:
-            self._kinds[FunnelwatchBefore.name] = partial(FunnelwatchBefore, root=options.against)
-        self._full = self._load("clicks", options.events, options)
-        short = min(options.plain_events, options.events)
-        self._short = self._load("clicks-short", short, options) if SLOW & set(options.only) else self._full
-
-    def _load(self, topic: str, events: int, options: argparse.Namespace) -> Load:
-        found = list(islice(clicks(options.events, options.entities), events))
-        size = asyncio.run(fill(self._kafka.address, topic, found))
-        say(f"{topic}: {events:,} records of {size / events:.0f} bytes in {PARTITIONS} partitions")
-        return Load(topic, events, recount(found))
-
-    def load(self, name: str) -> Load:
-        return self._short if name in SLOW else self._full
-
-    def task(self, name: str) -> Task:
-        """A task with a group and keys that nobody used before, over an empty Redis."""
-        load = self.load(name)
-        with Redis.from_url(self._redis.url) as client:
-            client.flushall()
-        pids = (self._kafka.pid, self._redis.pid)
-        return Task(f"bench-{name}-{uuid.uuid4().hex[:8]}", self._kafka.address, self._redis.url, load.topic, load.events, pids)
-
-    def turn(self, name: str) -> Run:
-        with self._kinds[name](self.task(name)) as contender:
-            try:
-                return run(contender, self.load(name).expected)
-            finally:
-                contender.kill()  # nobody waits for an orderly end
-
-    def warm_up(self) -> None:
-        """Read everything once, so that the first contender does not pay for a cold broker."""
-        with Limit(self.task(Limit.name)) as contender:
-            run(contender, self._full.expected)
-            contender.kill()
-
-    def profile(self) -> Iterator[str]:
-        return profile(self.task("profile"), self._full.expected)
+LONGER, LASTING = 4, ("limit", "funnelwatch", "kafka-streams", "kafka-streams-2")  # times the events; who reads them
 
 
 def say(line: str) -> None:
     print(line, flush=True)
-
-
-def take_turns(bench: Bench, names: list[str], rounds: int) -> dict[str, list[Run]]:
-    runs: dict[str, list[Run]] = {name: [] for name in names}
-    for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:  # nobody is always first
-            found = bench.turn(name)
-            runs[name].append(found)
-            say(f"round {number + 1}: {name} {found.rate:,.0f}/s, {found.records:,} records in {found.seconds:.2f} s")
-    return runs
 
 
 def required(name: str) -> Path:
@@ -128,67 +59,133 @@ def checkout(path: str) -> Path:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("--events", type=int, default=400_000, help="records in the topic")
+    parser.add_argument("--events", type=int, default=400_000, help="records in the topic, rows in the warehouse")
     parser.add_argument("--entities", type=int, default=50_000, help="people whom they are about")
     parser.add_argument("--plain-events", type=int, default=30_000, help="records that the plain Faust agent reads, the first of the same")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", action="append", choices=list(CONTENDERS), help="may be given several times")
+    parser.add_argument("--only", action="append", choices=list(KINDS), help="may be given several times")
     parser.add_argument("--against", type=checkout, metavar="PATH", help="also run the worker of another checkout, as funnelwatch-before")
-    parser.add_argument("--profile", action="store_true", help="run the worker once and say where its time goes")
-    parser.add_argument("--stages", action="store_true", help="only say what each stage of the worker's own work costs, without servers")
     parser.add_argument("--pseudonyms", action="store_true", help="with --stages: entities have pseudonyms")
-    parser.add_argument("--growth", action="store_true", help="only say how the cost of an event grows with people and funnels")
-    parser.add_argument("--memory", action="store_true", help="only say how many bytes an entity takes")
-    parser.add_argument("--read", action="store_true", help="only say how quickly readers are answered, and what that costs counting")
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--report", type=Path, metavar="FILE", help="everything but --profile and --stages, and write the page, as Markdown")
+    for name, (_, about) in PARTS.items():
+        one.add_argument(f"--{name}", action="store_const", dest="part", const=name, help=f"only {about}")
     options = parser.parse_args()
-    options.growth_too = not options.only and options.against is None
-    options.only = options.only or list(CONTENDERS)
-    if options.profile:
-        options.only = ["funnelwatch"]
+    options.only = options.only or list(KINDS)
     if options.against is not None:
         options.only.append(FunnelwatchBefore.name)
     return options
 
 
-def asked_for(options: argparse.Namespace) -> Iterator[str]:
-    if options.stages:
-        names = Pseudonyms(Key(secrets.token_hex())) if options.pseudonyms else None
-        yield from stages(list(clicks(options.events, options.entities)), names)
-    elif options.growth:
-        yield from growth()
-    elif options.memory:
-        with RedisServer(required("redis_server_binary")) as redis:
-            yield from memory(redis.url)
-    elif options.read:
-        with parts() as (kafka, redis):
-            yield from reading(kafka, redis)
-    else:
-        yield from compared(options)
-
-
-def compared(options: argparse.Namespace) -> Iterator[str]:
-    """The contenders; the last line is for other programs."""
+def _profile(options: argparse.Namespace) -> Iterator[str]:
     with parts() as (kafka, redis):
-        bench = Bench(kafka, redis, options)
-        bench.warm_up()
-        if options.profile:
-            yield from bench.profile()
-            return
-        runs = take_turns(bench, options.only, options.rounds)
-    for name in sorted(SLOW & set(runs)):
-        yield f"{name} reads the first {min(options.plain_events, options.events):,} records of the same only, so that it ends"
-    yield "what every contender counted was equal to a recount\n"
-    yield from report.lines(runs)
-    if options.growth_too:
-        yield ""
-        yield from growth()
-    yield report.last_line(runs)
+        yield from Bench(kafka, redis, Sizes.of(options), ["funnelwatch"]).profile()
+
+
+def _stages(options: argparse.Namespace) -> Iterator[str]:
+    names = Pseudonyms(Key(secrets.token_hex())) if options.pseudonyms else None
+    yield from stages(list(clicks(options.events, options.entities)), names)
+
+
+def _memory(_: argparse.Namespace) -> Iterator[str]:
+    with RedisServer(required("redis_server_binary")) as redis:
+        yield from memory(redis.url)
+
+
+def _warehouse(options: argparse.Namespace) -> Iterator[str]:
+    with parts() as (kafka, redis):
+        yield from warehouse(kafka, redis, options.events, options.entities)
+
+
+def _with_parts(lines: Callable[[Kafka, RedisServer], Iterator[str]]) -> Callable[[argparse.Namespace], Iterator[str]]:
+    def run(_: argparse.Namespace) -> Iterator[str]:
+        with parts() as (kafka, redis):
+            yield from lines(kafka, redis)
+
+    return run
+
+
+PARTS: dict[str, tuple[Callable[[argparse.Namespace], Iterator[str]], str]] = {
+    "profile": (_profile, "run the worker once and say where its time goes"),
+    "stages": (_stages, "say what each stage of the worker's own work costs, without servers"),
+    "warehouse": (_warehouse, "say what it would cost to ask ClickHouse again and again instead"),
+    "latency": (_with_parts(latency), "say how soon an event is visible and somebody is told of an outage"),
+    "growth": (lambda _: growth(), "say how the cost of an event grows with people, funnels and what else"),
+    "memory": (_memory, "say how many bytes an entity takes"),
+    "read": (_with_parts(reading), "say how quickly readers are answered, and what that costs counting"),
+    "scale": (_with_parts(scale), "say how many events a second more workers and machines can do"),
+}
+
+
+def compared(options: argparse.Namespace) -> int:
+    """The contenders; the last line is for other programs. 1 if a contender failed."""
+    with parts() as (kafka, redis):
+        found = Bench(kafka, redis, Sizes.of(options), options.only, options.against).take_turns()
+    for line in _compared(found, options):
+        say(line)
+    say(report.last_line(found.runs))
+    for name, why in found.failed.items():
+        print(f"{name} failed: {why.splitlines()[0]}", file=sys.stderr)
+    return int(bool(found.failed))
+
+
+def _compared(found: Found, options: argparse.Namespace) -> Iterator[str]:
+    for name in sorted(SLOW & set(found.runs)):
+        yield f"{name} reads the first {min(options.plain_events, options.events):,} records of the same only, so that it ends."
+    yield f"{options.events:,} events of {options.entities:,} people, {options.rounds} rounds; what every contender counted was equal to a recount."
+    for name, why in found.failed.items():
+        yield f"\n**{name} failed: {why.splitlines()[0]}**"
+    yield ""
+    if found.runs:
+        yield from report.lines(found.runs)
+
+
+def sections(options: argparse.Namespace) -> Iterator[Section]:
+    """Of the page."""
+    sizes = ("--entities", str(options.entities))
+    events, rounds = ("--events", str(options.events)), ("--rounds", str(options.rounds))
+    names = [name for name in options.only if name in KINDS]  # another checkout is not for a page
+    lasting = [name for name in LASTING if name in names]
+    yield Section(
+        "The contenders",
+        (*events, *sizes, "--plain-events", str(options.plain_events), *rounds, *(f"--only={name}" for name in names)),
+    )
+    yield Section(
+        f"The same over {LONGER} times the events, most of which a JVM counts with code that it has compiled",
+        ("--events", str(LONGER * options.events), *sizes, *rounds, *(f"--only={name}" for name in lasting)),
+    )
+    yield Section("Asking a warehouse again", ("--warehouse", *events, *sizes))
+    yield Section("How soon", ("--latency",))
+    yield Section("How cost grows", ("--growth",))
+    yield Section("Memory", ("--memory",))
+    yield Section("Readers", ("--read",))
+    yield Section("More workers and machines", ("--scale",))
+
+
+def reported(options: argparse.Namespace) -> int:
+    """Run every section and write the page; 1 if one of them is not whole."""
+    found = []
+    for section in sections(options):
+        say(f"\n## {section.title}\n")
+        found.append(page.written(section, say))
+    facts = list(machine.facts())
+    page.write(options.report, found, facts)
+    for one in found:
+        if one.failed:
+            say(f"FAILED: {one.section.title}: {one.failed}")
+    say(found[0].summary)
+    return int(any(one.failed for one in found))
 
 
 def main() -> int:
     options = arguments()
     logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it warns of every retry, and a new topic needs some
-    for line in asked_for(options):
+    if options.report is not None:
+        return reported(options)
+    if options.part is None:
+        return compared(options)
+    lines, _ = PARTS[options.part]
+    for line in lines(options):
         say(line)
     return 0
 

@@ -36,6 +36,7 @@ TURNS_BEFORE = 8
 MODELS = 3_000
 TENTHS = 10
 VISITS = 64  # of a model; then they begin again
+STRIDE = 7_368_787  # a prime
 
 Funnel = dict[str, Any]
 Visit = list[tuple[int, str, int]]  # stage, channel and cents of its events
@@ -58,8 +59,9 @@ WALKS = Manner(walking=1_000, events=2.5, window_seconds=20, window_turns=0)
 class Crowd:
     """So many people, and the endless traffic that they make after `TURNS_BEFORE` turns."""
 
-    def __init__(self, people: int, manner: Manner, seed: int = 3) -> None:
+    def __init__(self, people: int, manner: Manner, seed: int = 3, kind: type[Click] = Click) -> None:
         self.people = people
+        self._kind = kind
         self._manner = manner
         self._chance = random.Random(seed)
         self._names = [f"user-{n:07}" for n in range(people)]
@@ -69,11 +71,15 @@ class Crowd:
         self._turn_ms = int(people * manner.events * EVENT_MS)
         self._clicks = self._traffic()
 
-    def setup(self, others: list[Funnel] | None = None) -> Config:
-        """The bench's funnel, with other funnels on its source."""
+    @property
+    def window_seconds(self) -> int:
+        """The conversion window."""
+        return self._manner.window_seconds + self._manner.window_turns * self._turn_ms // 1000
+
+    def setup(self, others: list[Funnel] | None = None, **changes: object) -> Config:
+        """The bench's funnel, with changes, and with other funnels on its source."""
         found = config("clicks")
-        window = self._manner.window_seconds + self._manner.window_turns * self._turn_ms // 1000
-        found["funnels"][0]["conversion_window"] = f"{window}s"
+        found["funnels"][0] |= {"conversion_window": f"{self.window_seconds}s", **changes}
         found["funnels"] += others or []
         found["sources"][0]["allowed_lateness"] = f"{LATENESS_SECONDS}s"
         return Config.model_validate(found)
@@ -86,14 +92,14 @@ class Crowd:
             models.count(*_chunk(clicks[at : at + CHUNK_RECORDS]))
         work = OwnWork(models.shard.plan)
         states = [models.shard.states[self._names[self._place(model)]] for model in range(self._models)]
-        places = sorted(range(self.people), key=self._names.__getitem__)  # neighbours in a turn do not lie together in memory
+        places = (n * STRIDE % self.people for n in range(self.people))  # neighbours in a turn do not lie together in memory
         work.shard.states = {self._names[place]: bytes(memoryview(states[self._model(place)])) for place in places}
         work.shard.watermark_us = models.shard.watermark_us
         return work
 
-    def chunk(self) -> Chunk:
+    def chunk(self, records: int = CHUNK_RECORDS) -> Chunk:
         """The next chunk of the traffic."""
-        return _chunk(list(islice(self._clicks, CHUNK_RECORDS)))
+        return _chunk(list(islice(self._clicks, records)))
 
     def _before(self) -> Iterator[Click]:
         """The models' events of the turns before, turn by turn."""
@@ -115,7 +121,7 @@ class Crowd:
                 walking[at] = next(visits)
 
     def _click(self, at_ms: int, place: int, event: tuple[int, str, int]) -> Click:
-        return Click(at_ms, BEGIN_MS + at_ms, self._names[place], *event)
+        return self._kind(at_ms, BEGIN_MS + at_ms, self._names[place], *event)
 
     def _in_turns(self) -> Iterator[tuple[int, Visit]]:
         """The place of who comes, and the events of that visit, the next one last."""

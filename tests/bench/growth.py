@@ -1,4 +1,4 @@
-"""`--growth`: what an event costs with more people, and with more funnels that have no use for it.
+"""`--growth`: what an event costs with more people, funnels, dimensions, windows and partitions.
 
 CPU time of one thread for the worker's own work, as `--stages` measures it. The variants of one
 table take turns, a chunk each, and every chunk is compared with that of the first variant in the
@@ -9,97 +9,59 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median, quantiles
 
-from tests.bench.crowd import STEPS, WALKS, Crowd, Funnel, Manner
 from tests.bench.markdown import table
-from tests.bench.own_work import COLLECT_AFTER, Chunk, OwnWork
-from tests.bench.workload import EVENTS
+from tests.bench.own_work import COLLECT_AFTER, Chunk
+from tests.bench.variants import COMPARISONS, Comparison, Variant
 
-PEOPLE = (10_000, 100_000, 1_000_000)
-PEOPLE_OF_FUNNELS = 100_000
 FLAT = 1.15  # at most this, times the first
 ROUNDS_BEFORE = 4  # in which memory is first touched
 ROUNDS_LEAST, ROUNDS_MOST = 15, 100
-SECONDS = 100.0  # for all tables
+SECONDS = 240.0  # for all tables
 HEADER = ("", "µs an event", "middle half", "times the first", "middle half")
 
 
-@dataclass
-class Variant:
-    """What is compared: a worker, and whose traffic it counts."""
-
-    name: str
-    crowd: Crowd
-    work: OwnWork
-    claimed: bool = True  # to be flat
-
-
-def growth(seconds: float = SECONDS) -> Iterator[str]:
-    """Three tables, and whether each is flat."""
-    tables: list[tuple[str, Callable[[], list[Variant]]]] = [
-        ("people: a step a turn, so that every state is met cold", partial(_by_people, STEPS)),
-        ("people: a walk a turn, as people do", partial(_by_people, WALKS)),
-        ("other funnels on the source", _by_funnels),
-    ]
+def growth(seconds: float = SECONDS, comparisons: Sequence[Comparison] = COMPARISONS) -> Iterator[str]:
+    """The tables, and whether what is claimed to be flat is."""
     yield "CPU time of the worker's own work, a thread's, without servers: medians over rounds in which the variants took turns."
     gc.set_threshold(*COLLECT_AFTER)
     deadline = time.monotonic() + seconds
-    for done, (title, variants) in enumerate(tables):
-        mine = time.monotonic() + (deadline - time.monotonic()) / (len(tables) - done)
-        yield f"\nBy {title}\n"
+    for done, comparison in enumerate(comparisons):
+        mine = time.monotonic() + (deadline - time.monotonic()) / (len(comparisons) - done)
+        yield f"\nBy {comparison.title}\n"
         gc.collect()  # the people of the table before
-        yield from _compared(variants(), mine)
+        yield from _compared(comparison, mine)
 
 
-def _by_people(manner: Manner) -> list[Variant]:
-    crowds = [Crowd(people, manner) for people in PEOPLE]
-    return [Variant(f"{crowd.people:,}", crowd, crowd.at_work(crowd.setup())) for crowd in crowds]
-
-
-def _by_funnels() -> list[Variant]:
-    crowd = Crowd(PEOPLE_OF_FUNNELS, WALKS)
-    channel, device = {"channel": "properties.channel"}, {"device": "properties.device"}
-    variants = [
-        ("none", [], True),
-        ("10 that look at other events", [_other(n) for n in range(10)], True),
-        ("50 that look at other events", [_other(n) for n in range(50)], True),
-        ("50 of these with two dimensions", [_other(n, dimensions=channel | device) for n in range(50)], True),
-        ("50 that look at the same first event, `where` never true", [_never(n) for n in range(50)], False),
-    ]
-    return [Variant(name, crowd, crowd.at_work(crowd.setup(others)), claimed) for name, others, claimed in variants]
-
-
-def _other(number: int, **more: object) -> Funnel:
-    """A funnel of four stages whose events never come."""
-    stages = [{"name": str(stage), "event": f"other_{number}_{stage}"} for stage in range(4)]
-    return {"name": f"other_{number}", "source": "web", "conversion_window": "10m", "windows": ["5m", "1h"], "stages": stages, **more}
-
-
-def _never(number: int) -> Funnel:
-    """A funnel whose first stage matches the commonest event by name, and never by its condition."""
-    found = _other(number)
-    found["stages"][0] |= {"event": EVENTS[0], "where": {"properties.channel": f"partner_{number}"}}
-    return found
-
-
-def _compared(variants: Sequence[Variant], deadline: float) -> Iterator[str]:
+def _compared(comparison: Comparison, deadline: float) -> Iterator[str]:
+    variants = comparison.variants()
     gc.collect()
     gc.freeze()  # a worker does not have the traffic to come in memory
-    rounds = list(_rounds(variants, deadline))
+    rounds = list(_rounds(variants, comparison.records, deadline))
     gc.unfreeze()
     yield from verdict([v.name for v in variants], rounds, [v.name for v in variants if v.claimed])
+    if comparison.each:
+        amounts = {v.name: v.amount for v in variants if v.amount is not None}
+        yield f"one more {comparison.each}: {_one_more(rounds, amounts):.2f} µs an event"
 
 
 def verdict(names: Sequence[str], rounds: Sequence[Mapping[str, float]], claimed: Sequence[str]) -> Iterator[str]:
     """The table of what was measured (µs an event, by name, of each round), and whether those claimed to be flat are."""
     of_first = {name: [spent[name] / spent[names[0]] for spent in rounds] for name in names}
     yield from table(HEADER, [_row(name, [spent[name] for spent in rounds], of_first[name]) for name in names])
+    if not claimed:
+        yield f"\n{len(rounds)} rounds"
+        return
     worst = max(median(of_first[name]) for name in claimed)
     yield f"\n{len(rounds)} rounds; claim: at most {FLAT} times the first: {worst:.2f}, {'held' if worst <= FLAT else 'NOT HELD'}"
+
+
+def _one_more(rounds: Sequence[Mapping[str, float]], amounts: Mapping[str, int]) -> float:
+    """By the first and the last."""
+    (first, few), *_, (last, many) = amounts.items()
+    return median((spent[last] - spent[first]) / (many - few) for spent in rounds)
 
 
 def _row(name: str, micros: list[float], of_first: list[float]) -> tuple[str, ...]:
@@ -111,22 +73,24 @@ def _middle_half(found: list[float]) -> str:
     return f"{low:.2f}–{high:.2f}"
 
 
-def _rounds(variants: Sequence[Variant], deadline: float) -> Iterator[dict[str, float]]:
+def _rounds(variants: Sequence[Variant], records: int, deadline: float) -> Iterator[dict[str, float]]:
     """Microseconds an event, by variant, of each round."""
     for number in range(ROUNDS_BEFORE + ROUNDS_MOST):
         if number >= ROUNDS_BEFORE + ROUNDS_LEAST and time.monotonic() > deadline:
             break
-        found = _round(variants, number % len(variants))
+        found = _round(variants, records, number % len(variants))
         if number >= ROUNDS_BEFORE:
             yield found
 
 
-def _round(variants: Sequence[Variant], first: int) -> dict[str, float]:
-    traffic = {id(crowd): crowd.chunk() for crowd in {id(v.crowd): v.crowd for v in variants}.values()}
-    return {v.name: _micros(v.work, traffic[id(v.crowd)]) for v in (*variants[first:], *variants[:first])}
+def _round(variants: Sequence[Variant], records: int, first: int) -> dict[str, float]:
+    traffic = {id(crowd): crowd.chunk(records) for crowd in {id(v.crowd): v.crowd for v in variants}.values()}
+    return {v.name: _micros(v, traffic[id(v.crowd)]) for v in (*variants[first:], *variants[:first])}
 
 
-def _micros(work: OwnWork, chunk: Chunk) -> float:
+def _micros(variant: Variant, chunk: Chunk) -> float:
+    parts = variant.parts(chunk)
     began = time.thread_time_ns()
-    work.pack(work.count(*chunk))
+    for work, part in parts:
+        work.pack(work.count(*part))
     return (time.thread_time_ns() - began) / 1000 / len(chunk[0])

@@ -42,6 +42,7 @@ class Run:
     cpu_seconds: float
     parts: tuple[float, ...]
     machine: float
+    late: Run | None = None  # its second half, if that was seen: a JVM has compiled itself by then
 
     @property
     def others(self) -> float:
@@ -69,20 +70,22 @@ def run(contender: Contender, expected: Counts, at_first: Callable[[], None] = l
     contender.start()
     first = _look(contender, 1)
     at_first()
+    half = _look(contender, contender.task.events // 2)
     last = _look(contender, contender.task.events)
     if last.done == first.done:
         raise WrongContender(contender, f"was done with all {last.done} records at the first look; give it more events")
     _check(contender, expected, last.done)
-    return _between(first, last)
+    return _between(first, last, None if half.done in {first.done, last.done} else _between(half, last))
 
 
-def _between(first: Look, last: Look) -> Run:
+def _between(first: Look, last: Look, late: Run | None = None) -> Run:
     return Run(
         last.done - first.done,
         last.at - first.at,
         last.cpu_seconds - first.cpu_seconds,
         tuple(after - before for before, after in zip(first.parts, last.parts)),
         last.machine - first.machine,
+        late,
     )
 
 

@@ -58,12 +58,14 @@ class Case:
     dimensions: int = 1
     funnels: int = 1
     walk: int = 0  # stages of everybody's single walk; 0: the bench's mix
+    people: int = PEOPLE  # other numbers for walks only
 
 
 CASES = (
     *(Case(f"one funnel, {n} dimension{'' if n == 1 else 's'}", dimensions=n) for n in (0, 1, 2, 5)),
     *(Case(f"{n} funnels, 1 dimension, all matching", funnels=n) for n in (5, 20)),
     *(Case(f"one funnel, 1 dimension, once as far as {stage}", walk=n) for n, stage in enumerate(STAGES, start=1)),
+    *(Case(f"the same as far as {STAGES[1]}, of {n:,}", walk=2, people=n) for n in (100_000, 1_000_000)),
 )
 
 
@@ -78,7 +80,7 @@ class Held(NamedTuple):
 
 def memory(url: str) -> Iterator[str]:
     """The table; `url` is that of a redis-server that may be flushed."""
-    yield f"Bytes an entity, of {PEOPLE:,} in one shard: its packed state, the Redis hash of the states, the worker's dict of them"
+    yield f"Bytes an entity, of {PEOPLE:,} in one shard where no other number is said: its packed state, the Redis hash of the states, the worker's dict of them"
     yield f"(names of {len(_name(0))} characters, event ids of 14). All of Redis holds the counts and the journal too.\n"
     yield from table(HEADER, [_row(case.name, *asyncio.run(_held(url, case))) for case in CASES])
 
@@ -122,7 +124,7 @@ def _traffic(case: Case) -> Iterator[Click]:
     if not case.walk:
         for click in clicks(VISITS_EVENTS * PEOPLE, PEOPLE):
             yield click._replace(at_ms=BEGIN_MS + (click.at_ms - BEGIN_MS) * BENCH_PEOPLE // PEOPLE)
-    for n in range(PEOPLE if case.walk else 0):
+    for n in range(case.people if case.walk else 0):
         for stage in range(case.walk):
             cents = 1999 if stage == len(STAGES) - 1 else 0
             yield Click(n * case.walk + stage, BEGIN_MS + n * 10 + stage * STEP_MS, _name(n), stage, CHANNELS[n % len(CHANNELS)], cents)

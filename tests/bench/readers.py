@@ -141,8 +141,8 @@ async def read(address: str, load: Load, begin: Callable[[], Awaitable[Any]]) ->
         opened = await asyncio.gather(*[Connection.open(address) for _ in range(min(AT_ONCE, load.clients - len(listeners)))])
         await asyncio.gather(*[connection.begin(path) for connection in opened])
         listeners += [(connection, asyncio.create_task(_listen(connection, found))) for connection in opened]
-    asking, scraping = await Connection.open(address), await Connection.open(address)
     await begin()
+    asking, scraping = await Connection.open(address), await Connection.open(address)  # not before: an idle one is closed
     found.delays_ms.clear()
     until = time.monotonic() + load.seconds
     work: list[Awaitable[None]] = [asyncio.sleep(load.seconds)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.bench.crowd import EVENT_MS, LATENESS_SECONDS, STEPS, TENTHS, WALKS, Crowd, Manner
 from tests.bench.growth import verdict
 from tests.bench.own_work import CHUNK_RECORDS
+from tests.bench.variants import DIMENSIONS, FEW, Rich, Variant, _same, _split
 
 PEOPLE = 20_000  # more than two chunks
 
@@ -73,3 +75,37 @@ def test_what_is_not_flat_is_said_unless_it_was_never_claimed_to_be() -> None:
     rounds = [{"none": 10.0, "more": 10.5, "asking": 20.0}] * 3
     assert "1.05, held" in list(verdict(["none", "more", "asking"], rounds, ["none", "more"]))[-1]
     assert "2.00, NOT HELD" in list(verdict(["none", "more", "asking"], rounds, ["none", "more", "asking"]))[-1]
+
+
+def test_without_a_claim_nothing_is_said_to_hold() -> None:
+    assert list(verdict(["one", "ten"], [{"one": 10.0, "ten": 40.0}] * 3, []))[-1] == "\n3 rounds"
+
+
+def test_records_go_to_the_shard_that_holds_their_people() -> None:
+    crowd = Crowd(2_000, FEW)
+    variant = Variant("4", crowd, _split(crowd.at_work(crowd.setup()), 4))
+    parts = variant.parts(crowd.chunk(1_000))
+    assert sum(len(keys) for _, (_, keys) in parts) == 1_000
+    assert all(key is not None and key.decode() in shard.shard.states for shard, (_, keys) in parts for key in keys)
+    assert sum(len(shard.shard.states) for shard in variant.shards) == 2_000
+
+
+def test_funnels_that_match_every_event_are_definitions_of_their_own() -> None:
+    crowd = Crowd(1_000, FEW)
+    work = crowd.at_work(crowd.setup(_same(crowd, 4)))
+    assert len({funnel.definition for funnel in work.shard.plan.funnels}) == 5
+    deltas = work.count(*crowd.chunk(1_000)).deltas
+    assert len({definition for definition, _, _ in deltas.buckets}) == 5
+
+
+def test_every_dimension_has_as_many_values_as_it_says_and_combinations_too() -> None:
+    clicks = Crowd(20_000, WALKS, kind=Rich).chunk(5_000)[0]
+    found = [json.loads(value or b"")["properties"] for value in clicks]
+    for name, asked in DIMENSIONS:
+        for each in asked:
+            assert len({properties[each] for properties in found}) == (int(each[3:]) if len(asked) == 1 else 20)
+        combinations = len({tuple(properties[each] for each in asked) for properties in found})
+        if "100 combinations" in name:
+            assert combinations == 100
+        if "any combination" in name:
+            assert combinations > 4_900

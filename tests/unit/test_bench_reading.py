@@ -19,15 +19,15 @@ def test_a_span_with_readers_is_compared_with_those_around_it() -> None:
     said = list(slowed("r", spans))
     assert "r: 2.2% slower" in said[0]
     assert "10.0% more CPU an event" in said[1]
-    assert "claim: by at most 3%: held" in said[2]
+    assert "- claim: by at most 3%: held" in said[2]
     assert any(line.startswith("| funnel |") and "3.0" in line for line in said)
 
 
 def test_a_claim_that_does_not_hold_is_said() -> None:
     said = list(claims({"funnel": [19.0] * 98 + [30.0] * 2, "scrape": [90.0], "tick to client": [500.0]}))
     assert said == [
-        "claim: p99 of funnel under 20 ms: 30.0 ms, NOT HELD",
-        "claim: p99 of scrape under 100 ms: 90.0 ms, held",
+        "- claim: p99 of funnel under 20 ms: 30.0 ms, NOT HELD",
+        "- claim: p99 of scrape under 100 ms: 90.0 ms, held",
     ]
 
 

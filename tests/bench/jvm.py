@@ -1,7 +1,7 @@
 """The `kafka-streams` contender: the same job on the JVM, built by Maven once for each state of its sources.
 
 The program, its settings and what it guarantees: `tests/bench/kafka_streams`. One thread does all the work; as
-`kafka-streams-2` there are two, which is one for each core of the machine that the issue's figures are for.
+`kafka-streams-2` there are two.
 """
 
 from __future__ import annotations

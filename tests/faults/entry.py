@@ -19,16 +19,17 @@ from typing import Any
 MOVED_SECONDS = 0.05
 
 
-def signalled(name: str, when: str, nth: int, note: str = "") -> None:
-    """Send this process a signal just before, or just after, the ledger's nth apply; a file notes that."""
+def signalled(name: str, when: str, nth: int, note: str = "", of: str = "") -> None:
+    """Send this process a signal just before, or just after, the ledger's nth apply to shards of that name; a file notes that."""
     from streams.ledger.redis import RedisLedger
 
     original, done = RedisLedger.apply, 0
 
     async def apply(self: Any, claim: Any, write: Any) -> Any:
         nonlocal done
-        done += 1
-        ours = done == nth
+        counts = claim.shard.startswith(of)
+        done += counts
+        ours = counts and done == nth
         if ours and when == "before":
             strike()
         outcome = await original(self, claim, write)

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.books import assert_rekeyed_exact, becomes, positions
+from tests.books import assert_rekeyed_exact
 from tests.faults.catalogue import experiments
 from tests.faults.play import play, told
 from tests.faults.scene import SMALL_CHUNKS, Parts
+from tests.faults.workers import FaultyWorker
 from tests.oracle import read_topic
 from tests.parts.kafka import Kafka
 from tests.parts.redis import RedisServer
-from tests.parts.worker import Deployment, Worker
-from tests.traffic import Click, clicks, make_topic, produce, write_config
+from tests.parts.worker import Deployment
+from tests.traffic import clicks, make_topic, produce, write_config
 
 QUICK = {name: found for name, found in experiments().items() if found.quick}
 SEED = 1
-TRIES_MAX = 6
-CHUNK = 15_000
+RECORDS = 30_000
+NTH = 5
+DEATH_SECONDS = 60.0
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -40,23 +41,15 @@ def test_a_rekeyed_source_is_exact_after_kills(kafka: Kafka, redis_server: Redis
     make_topic(kafka.address, unique_name, 4)
     config = write_config(tmp_path, unique_name, entity_key=False)
     deployment = Deployment(kafka.address, redis_server.url, unique_name, config, SMALL_CHUNKS)
-    with deployment.worker() as worker:
-        for number in range(TRIES_MAX):
-            fill_backlog(deployment, clicks(TRIES_MAX * CHUNK)[number * CHUNK : (number + 1) * CHUNK], worker)
-            await_progress(deployment)
-            worker.kill()
-            worker.start()
-            if copied_twice(deployment):
-                break
-        else:
-            pytest.fail(f"in {TRIES_MAX} tries nothing was copied twice")
+    faults = {"signalled": {"name": "KILL", "when": "before", "nth": NTH, "of": "web/intake:"}}
+    with FaultyWorker(config, deployment.worker()._settings, faults) as worker:
+        produce(kafka.address, unique_name, clicks(RECORDS), keyed=False)
+        worker.ended(DEATH_SECONDS)
+        worker.faults = {}
+        worker.kill()
+        worker.start()
         assert_rekeyed_exact(deployment)
-
-
-def await_progress(deployment: Deployment, records: int = 2_000) -> None:
-    """Return once the ledger holds that many records more."""
-    goal = sum(positions(deployment).values()) + records
-    becomes(lambda: sum(positions(deployment).values()) >= goal, wanted=True)
+    assert copied_twice(deployment) > 0
 
 
 def copied_twice(deployment: Deployment) -> int:
@@ -64,10 +57,3 @@ def copied_twice(deployment: Deployment) -> int:
     copies = asyncio.run(read_topic(deployment.kafka, f"{deployment.prefix}.by-entity"))
     origins = Counter((headers["fw-source-partition"], headers["fw-source-offset"]) for headers in (dict(r.headers) for r in copies))
     return sum(times > 1 for times in origins.values())
-
-
-def fill_backlog(deployment: Deployment, records: Sequence[Click], worker: Worker) -> None:
-    """Produce at once while the worker is stopped: for a while after, there is no moment it has nothing to do."""
-    worker.pause()
-    produce(deployment.kafka, deployment.prefix, records, keyed=False)
-    worker.resume()

@@ -26,7 +26,7 @@ from redis import Redis
 
 from schemas.errors import FunnelwatchError
 from tests.bench.contenders import Funnelwatch, Task
-from tests.bench.measure import _cpu_seconds, _machine_seconds
+from tests.bench.measure import cpu_seconds_of, machine_seconds
 from tests.bench.workload import Click
 from tests.parts.kafka import Kafka, create_topic
 from tests.parts.redis import RedisServer
@@ -156,10 +156,10 @@ class Drains:
     def _look(self, members: Sequence[Member]) -> Look:
         at, done = time.perf_counter(), members[0].done()
         stats: Any = members[0].redis.info("stats")
-        redis, kafka = _cpu_seconds(self._redis.pid), _cpu_seconds(self._kafka.pid)
-        workers = sum(_cpu_seconds(member.pid) for member in members)
+        redis, kafka = cpu_seconds_of(self._redis.pid), cpu_seconds_of(self._kafka.pid)
+        workers = sum(cpu_seconds_of(member.pid) for member in members)
         through = stats["total_net_input_bytes"] + stats["total_net_output_bytes"]
-        return Look(at, done, workers, redis, kafka, _machine_seconds() - time.process_time(), through)
+        return Look(at, done, workers, redis, kafka, machine_seconds() - time.process_time(), through)
 
     def _between(self, first: Look, last: Look, workers: int, partitions: int, topic: str) -> Drain:
         records = last.done - first.done

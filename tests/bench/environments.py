@@ -19,7 +19,7 @@ def python_with(pins: Path) -> Path:
     """
     folder = requirements.PARTS / f"bench-{pins.stem}"
     try:
-        with requirements._one_session_at_a_time():
+        with requirements.one_session_at_a_time():
             return _made(folder, pins)
     except requirements.Unavailable as error:
         raise FunnelwatchError(f"the packages of tests/bench/{pins.name} are not to be had: {error}") from error
@@ -30,8 +30,8 @@ def _made(folder: Path, pins: Path) -> Path:
     wanted = f"{sys.version}\n{pins.read_text()}"
     if not stamp.is_file() or stamp.read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
-        requirements._run([sys.executable, "-m", "venv", str(folder)], "no environment can be made")
+        requirements.run([sys.executable, "-m", "venv", str(folder)], "no environment can be made")
         install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "-r", str(pins)]
-        requirements._run(install, "pip cannot install them")
+        requirements.run(install, "pip cannot install them")
         stamp.write_text(wanted)  # last, so it marks a complete environment
     return python

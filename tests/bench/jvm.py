@@ -50,7 +50,7 @@ def program() -> Path:
     """The folder of the program's jar and its jars. Raises FunnelwatchError when Java 17 or Maven is missing, or a jar."""
     folder = requirements.PARTS / "kafka-streams"
     try:
-        with requirements._one_session_at_a_time():
+        with requirements.one_session_at_a_time():
             _build(folder)
     except requirements.Unavailable as error:
         raise FunnelwatchError(f"the contenders {' and '.join(JVM)} cannot be built: {error}") from error
@@ -59,14 +59,14 @@ def program() -> Path:
 
 def _build(folder: Path) -> None:
     stamp, state = folder / "sources.sha256", _state()
-    requirements._check_java(requirements.program("java", package="default-jdk-headless"))
+    requirements.check_java(requirements.program("java", package="default-jdk-headless"))
     if stamp.is_file() and stamp.read_text() == state:
         return
     requirements.program("javac", package="default-jdk-headless")
     maven = requirements.program("mvn", package="maven")
     shutil.rmtree(folder, ignore_errors=True)
     pom = SOURCES / "pom.xml"
-    requirements._run([str(maven), "-q", "-B", "-f", str(pom), "package", f"-DbuildDirectory={folder}"], "Maven cannot build it")
+    requirements.run([str(maven), "-q", "-B", "-f", str(pom), "package", f"-DbuildDirectory={folder}"], "Maven cannot build it")
     stamp.write_text(state)  # last, so it marks a complete folder
 
 

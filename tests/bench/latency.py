@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from statistics import median, quantiles
+from statistics import median
 from typing import Any, ClassVar
 
 import yaml
@@ -29,7 +29,7 @@ from aiokafka import AIOKafkaProducer
 from schemas.errors import FunnelwatchError
 from tests.bench.contenders import Funnelwatch, Task, config
 from tests.bench.markdown import table
-from tests.bench.measure import _cpu_seconds, _machine_seconds, run
+from tests.bench.measure import cpu_seconds_of, machine_seconds, noise, p99, run
 from tests.bench.outages import outages
 from tests.bench.readers import Connection
 from tests.bench.steady import Steady, Written, partition_of, steady
@@ -48,7 +48,6 @@ LOOK_SECONDS = 0.05  # each question takes the worker a millisecond or so
 PATIENCE_SECONDS = 60.0
 TICKS_SECONDS = (1.0, 0.25)  # the default, and the one that is asked for when a second is too long
 P99_SECONDS_MAX = 1.0
-OTHERS_MAX = 0.1
 API, METRICS = "/api/v1/funnels/probe", "/metrics"
 ASKED = {API: f"{API}?window=1h&by=partition", METRICS: METRICS}
 SAMPLE = re.compile(rb'^funnel_stage_users\{([^}]*funnel="probe"[^}]*)\} (\S+)$', re.MULTILINE)
@@ -117,9 +116,9 @@ class Spent:
 
     @classmethod
     def now(cls, worker: Probed, load: Steady) -> Spent:
-        of_worker = _cpu_seconds(worker.pid)
-        ours = of_worker + time.process_time() + sum(_cpu_seconds(pid) for pid in (load.pid, *worker.task.parts))
-        return cls(time.monotonic(), of_worker, ours, _machine_seconds())
+        of_worker = cpu_seconds_of(worker.pid)
+        ours = of_worker + time.process_time() + sum(cpu_seconds_of(pid) for pid in (load.pid, *worker.task.parts))
+        return cls(time.monotonic(), of_worker, ours, machine_seconds())
 
     def since(self, before: Spent) -> Spent:
         return Spent(self.at - before.at, self.worker - before.worker, self.ours - before.ours, self.machine - before.machine)
@@ -174,17 +173,12 @@ def said(tick_seconds: float, written: Written, spent: Spent, took: dict[str, li
     """The table of one worker."""
     yield f"\nReports computed every {tick_seconds:g} s; {written.rate:,.0f} events/s, the latest slot of which was"
     yield f"{written.late_seconds * 1000:.0f} ms late; the worker took {spent.worker / spent.at:.2f} of a core:\n"
-    yield from table(HEADER, [(place, *(f"{t:.2f}" for t in (median(s), _p99(s), max(s))), str(len(s))) for place, s in took.items()])
+    yield from table(HEADER, [(place, *(f"{t:.2f}" for t in (median(s), p99(s), max(s))), str(len(s))) for place, s in took.items()])
     yield ""
     for place, seconds in took.items():
-        held = "held" if _p99(seconds) < P99_SECONDS_MAX else "NOT HELD"
-        yield f"claim: p99 from produce to visible in {place} under {P99_SECONDS_MAX:g} s: {_p99(seconds):.2f} s, {held}"
-    if spent.others > OTHERS_MAX:
-        yield f"NOISY: others took {spent.others:.0%} of the machine; repeat this when it is idle."
-
-
-def _p99(seconds: list[float]) -> float:
-    return quantiles(seconds, n=100)[98]
+        held = "held" if p99(seconds) < P99_SECONDS_MAX else "NOT HELD"
+        yield f"claim: p99 from produce to visible in {place} under {P99_SECONDS_MAX:g} s: {p99(seconds):.2f} s, {held}"
+    yield from noise(spent.others)
 
 
 async def _settled(worker: Probed, lag_max: float) -> None:

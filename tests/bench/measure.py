@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import quantiles
 
 from schemas.errors import FunnelwatchError
 from tests.bench.contenders import Contender, Funnelwatch
 from tests.bench.workload import Counts
 
 LOOK_SECONDS = 0.01
+OTHERS_MAX = 0.1
 RUN_SECONDS_MAX = 240.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -98,20 +100,31 @@ def _look(contender: Contender, least: int) -> Look:
         if time.monotonic() > deadline:
             raise WrongContender(contender, f"was done with only {done} records after {RUN_SECONDS_MAX:g} s")
         time.sleep(LOOK_SECONDS)
-    parts = tuple(_cpu_seconds(pid) for pid in contender.task.parts)
-    return Look(time.perf_counter(), done, _cpu_seconds(contender.pid), parts, _machine_seconds() - time.process_time())
+    parts = tuple(cpu_seconds_of(pid) for pid in contender.task.parts)
+    return Look(time.perf_counter(), done, cpu_seconds_of(contender.pid), parts, machine_seconds() - time.process_time())
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds_of(pid: int) -> float:
     """User and system time of all threads so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def _machine_seconds() -> float:
+def machine_seconds() -> float:
     """User, nice, system, interrupts; what a host takes away counts as another's too."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     return (sum(fields) - fields[3] - fields[4]) / TICKS
+
+
+def noise(others: float) -> Iterator[str]:
+    """A warning, where strangers took too great a share of the machine."""
+    if others > OTHERS_MAX:
+        yield f"NOISY: others took up to {others:.0%} of the machine; repeat this when it is idle."
+
+
+def p99(times: Sequence[float]) -> float:
+    """Never more than the largest."""
+    return quantiles(times, n=100, method="inclusive")[98] if len(times) > 1 else times[0]
 
 
 def _check(contender: Contender, expected: Counts, done: int) -> None:

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 from urllib.request import urlopen
 
@@ -30,7 +30,7 @@ from redis import Redis
 from schemas.errors import FunnelwatchError
 from tests.bench.contenders import Funnelwatch, Task
 from tests.bench.markdown import table
-from tests.bench.measure import _cpu_seconds
+from tests.bench.measure import cpu_seconds_of, p99
 from tests.bench.readers import Load
 from tests.bench.topic import add, fill
 from tests.bench.workload import CONVERSION_MS, EVENTS, STAGES, Click
@@ -190,7 +190,7 @@ class Watched:
         while time.monotonic() < until:
             done = self.worker.done()
             if not looks or done != looks[-1][1]:
-                looks.append((time.perf_counter(), done, _cpu_seconds(self.worker.pid)))
+                looks.append((time.perf_counter(), done, cpu_seconds_of(self.worker.pid)))
             time.sleep(LOOK_SECONDS)
         (_, first, _), (_, last, _) = looks[0], looks[-1]
         if last >= self._filled or len(looks) < LOOKS_LEAST:
@@ -256,10 +256,10 @@ def _quiet(worker: Read) -> Iterator[str]:
     """While nothing is counted."""
     for what, load in (("readers", READERS), ("readers and 1,000 pages", PAGES)):
         readers = Reading(worker.address, replace(load, seconds=QUIET_SECONDS))
-        before = _cpu_seconds(worker.pid)
+        before = cpu_seconds_of(worker.pid)
         readers.begin()
         found = readers.end()
-        yield f"\nNothing to count, {what}: {(_cpu_seconds(worker.pid) - before) / QUIET_SECONDS:.0%} of a core\n"
+        yield f"\nNothing to count, {what}: {(cpu_seconds_of(worker.pid) - before) / QUIET_SECONDS:.0%} of a core\n"
         yield from _times([found])
 
 
@@ -282,7 +282,7 @@ def _times(found: Iterable[dict[str, Any]]) -> Iterator[str]:
             took.setdefault(kind, []).extend(times)
         if one["delays_ms"]:
             took.setdefault(LISTENED, []).extend(one["delays_ms"])
-    yield from table(HEADER, [(kind, *(f"{x:.1f}" for x in (median(t), _p99(t), max(t))), str(len(t))) for kind, t in took.items()])
+    yield from table(HEADER, [(kind, *(f"{x:.1f}" for x in (median(t), p99(t), max(t))), str(len(t))) for kind, t in took.items()])
     yield ""
     yield from claims(took)
 
@@ -292,8 +292,4 @@ def claims(took: Mapping[str, Sequence[float]]) -> Iterator[str]:
     for kind, times in took.items():
         most = SCRAPE_MS_MAX if kind == "scrape" else API_MS_MAX
         if kind != LISTENED:
-            yield f"- claim: p99 of {kind} under {most:g} ms: {_p99(times):.1f} ms, {'held' if _p99(times) < most else 'NOT HELD'}"
-
-
-def _p99(times: list[float]) -> float:
-    return quantiles(times, n=100, method="inclusive")[98] if len(times) > 1 else times[0]
+            yield f"- claim: p99 of {kind} under {most:g} ms: {p99(times):.1f} ms, {'held' if p99(times) < most else 'NOT HELD'}"

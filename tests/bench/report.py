@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from tests.bench.markdown import table
-from tests.bench.measure import Run
+from tests.bench.measure import Run, noise
 
 LIMIT, OURS, BEFORE = "limit", "funnelwatch", "funnelwatch-before"
-OTHERS_MAX = 0.1
 HEADER = ("contender", "events/s", "min", "max", "2nd half", "of limit", "CPU s per million", "2nd half", "Kafka", "Redis", "others")
 TARGETS_HEADER = (f"{OURS} ÷", "to reach", "by rate", "of each round", "2nd half", "by CPU time", "")
 
@@ -44,7 +43,7 @@ def lines(runs: Runs) -> Iterator[str]:
     yield ""
     yield "events/s: median of the rounds. CPU seconds per million events, of the contender and of both servers. 2nd half: of the events,"
     yield "when a JVM has compiled what is hot. Others: share of the machine that went to processes which have no part in this."
-    yield from _noise(runs)
+    yield from (f"\n{line}" for line in noise(max(run.others for found in runs.values() for run in found)))
     yield from _targets(runs)
 
 
@@ -90,12 +89,6 @@ def _late(found: Sequence[Run]) -> list[Run]:
 def _spent(found: Sequence[Run]) -> list[float]:
     """CPU seconds per million: the contender, Kafka, Redis."""
     return [median(per_million) for per_million in zip(*(run.cpu_seconds_per_million for run in found))]
-
-
-def _noise(runs: Runs) -> Iterator[str]:
-    worst = max(run.others for found in runs.values() for run in found)
-    if worst > OTHERS_MAX:
-        yield f"\nNOISY: others took up to {worst:.0%} of the machine; repeat this when it is idle."
 
 
 def _targets(runs: Runs) -> Iterator[str]:

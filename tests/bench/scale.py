@@ -15,6 +15,7 @@ from statistics import median
 from tests.bench.drain import Drain, Drains
 from tests.bench.following import CHUNKS, Follow, following
 from tests.bench.markdown import table
+from tests.bench.measure import noise
 from tests.bench.scale_model import Costs, Estimate, Site, estimate, nodes_needed
 from tests.bench.workload import clicks
 from tests.parts.kafka import Kafka
@@ -29,7 +30,6 @@ CORES = 8  # of a machine, each with one worker
 NODES = (1, 2, 4, 8, 16, 32, 64, 128)
 PARTITIONS_A_WORKER = 2
 NETWORK_BYTES = 1.25e9  # 10 Gbit/s
-OTHERS_MAX = 0.1
 MEASURED = ("workers", "events/s", "workers, µs an event", "Redis", "Kafka", "model says", "model ÷ measured", "others")
 SPLIT_HEADER = ("partitions", "events/s", "worker, µs an event", "Redis", "Kafka", "others")
 NODES_SHOWN = (1, 4, 16)
@@ -89,7 +89,7 @@ def measured(found: Mapping[int, Sequence[Drain]], costs: Costs, cores: int) -> 
         rows.append((str(workers), f"{rate:,.0f}", *(f"{us:.2f}" for us in spent), f"{said:,.0f}", f"{said / rate:.2f}", f"{others:.0%}"))
     yield from table(MEASURED, rows)
     yield f"\nThe row of one worker sets the model: it used {costs.worker_cores:.2f} cores. The others are foretold."
-    yield from _noise([drain for drains in found.values() for drain in drains])
+    yield from noise(max(drain.others for drains in found.values() for drain in drains))
 
 
 def _split(found: Mapping[int, Drain]) -> Iterator[str]:
@@ -97,13 +97,7 @@ def _split(found: Mapping[int, Drain]) -> Iterator[str]:
     for partitions, drain in found.items():
         rows.append((str(partitions), f"{drain.rate:,.0f}", *(f"{us:.2f}" for us in drain.micros), f"{drain.others:.0%}"))
     yield from table(SPLIT_HEADER, rows)
-    yield from _noise(list(found.values()))
-
-
-def _noise(drains: Sequence[Drain]) -> Iterator[str]:
-    worst = max(drain.others for drain in drains)
-    if worst > OTHERS_MAX:
-        yield f"NOISY: others took up to {worst:.0%} of the machine; repeat this when it is idle."
+    yield from noise(max(drain.others for drain in found.values()))
 
 
 def foretold(costs: Costs) -> Iterator[str]:

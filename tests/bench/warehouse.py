@@ -26,7 +26,7 @@ from schemas.errors import FunnelwatchError
 from tests.bench.contenders import Funnelwatch, Task
 from tests.bench.environments import python_with
 from tests.bench.markdown import table
-from tests.bench.measure import _cpu_seconds
+from tests.bench.measure import cpu_seconds_of
 from tests.bench.steady import steady
 from tests.bench.topic import PARTITIONS
 from tests.bench.workload import BEGIN_MS, EVENTS, USERS, Counts, clicks, recount
@@ -142,9 +142,9 @@ def _counted(kafka: Kafka, redis: RedisServer, rate: float) -> Counted:
             _wait_for_first(worker)
             time.sleep(SETTLE_SECONDS)
             began, done = time.monotonic(), worker.done()
-            before = _cpu_seconds(worker.pid), _cpu_seconds(redis.pid)
+            before = cpu_seconds_of(worker.pid), cpu_seconds_of(redis.pid)
             time.sleep(MEASURED_SECONDS)
-            after = _cpu_seconds(worker.pid), _cpu_seconds(redis.pid)
+            after = cpu_seconds_of(worker.pid), cpu_seconds_of(redis.pid)
             seconds, records = time.monotonic() - began, worker.done() - done
         worker.kill()
     return Counted(records / seconds, *((b - a) / seconds for a, b in zip(before, after)))

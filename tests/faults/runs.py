@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from tests.bench.machine import commit
 from tests.faults.catalogue import Experiment
 from tests.faults.play import Played, Run
 
-ROOT = Path(__file__).parents[2]
 COMPLAINT_MAX = 300
 
 
@@ -51,9 +51,9 @@ class Runs:
 
     def circumstances(self) -> Iterator[str]:
         """A line for each day, commit and machine."""
-        for day, commit, how in sorted({(kept.day, kept.commit, kept.how) for kept in self.kept.values()}):
-            runs = sum((kept.day, kept.commit, kept.how) == (day, commit, how) for kept in self.kept.values())
-            yield f"{runs} run{'s' * (runs != 1)} on {day} at {commit}: {how}"
+        found = Counter((kept.day, kept.commit, kept.how) for kept in self.kept.values())
+        for (day, at, how), runs in sorted(found.items()):
+            yield f"{runs} run{'s' * (runs != 1)} on {day} at {at}: {how}"
 
 
 def _read(file: Path | None) -> Iterator[Kept]:
@@ -62,17 +62,6 @@ def _read(file: Path | None) -> Iterator[Kept]:
     for line in file.read_text().splitlines():
         fields = json.loads(line)
         yield Kept(**{**fields, "run": Run(**fields["run"])})
-
-
-def commit() -> str:
-    """The checkout's, with a + where it was changed; "unknown" where there is no git."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 def to_play(chosen: Iterable[Experiment], seeds: Sequence[int], without: Container[tuple[str, int]]) -> Iterator[tuple[Experiment, int]]:

@@ -116,8 +116,7 @@ class Scene:
 
     def worker(self, faults: Mapping[str, Any] | None = None, *, mute: bool = False, **settings: str) -> FaultyWorker:
         """A worker that is not started yet; it is killed at the end."""
-        usual = self.deployment.worker(**settings)
-        worker = FaultyWorker(usual._config, usual._settings, faults, mute=mute)
+        worker = FaultyWorker.of(self.deployment, faults, mute=mute, **settings)
         self._open.callback(worker.close)
         self._open.callback(worker.kill)
         self._started.append(worker)

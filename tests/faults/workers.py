@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.parts.requirements import ROOT
-from tests.parts.worker import Worker
+from tests.parts.worker import Deployment, Worker
 
 FULL = Path("/dev/full")  # every write to it fails for want of room
 
@@ -31,6 +31,12 @@ class FaultyWorker(Worker):
         python = usual.index(sys.executable)
         entry = ["-m", "tests.faults.entry", json.dumps(self.faults)]
         return [*usual[:python], f"PYTHONPATH={ROOT}", sys.executable, *entry, *usual[python + 3 :]]
+
+    @classmethod
+    def of(cls, deployment: Deployment, faults: Mapping[str, Any] | None = None, *, mute: bool = False, **settings: str) -> FaultyWorker:
+        """A worker of a deployment, not started yet."""
+        usual = deployment.worker(**settings)
+        return cls(usual._config, usual._settings, faults, mute=mute)
 
     def ended(self, seconds: float) -> int:
         """Wait until it has ended by itself; its exit code."""

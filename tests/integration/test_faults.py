@@ -42,7 +42,7 @@ def test_a_rekeyed_source_is_exact_after_kills(kafka: Kafka, redis_server: Redis
     config = write_config(tmp_path, unique_name, entity_key=False)
     deployment = Deployment(kafka.address, redis_server.url, unique_name, config, SMALL_CHUNKS)
     faults = {"signalled": {"name": "KILL", "when": "before", "nth": NTH, "of": "web/intake:"}}
-    with FaultyWorker(config, deployment.worker()._settings, faults) as worker:
+    with FaultyWorker.of(deployment, faults) as worker:
         produce(kafka.address, unique_name, clicks(RECORDS), keyed=False)
         worker.ended(DEATH_SECONDS)
         worker.faults = {}

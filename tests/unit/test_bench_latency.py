@@ -59,7 +59,7 @@ def test_a_late_answer_is_said() -> None:
     assert "took 0.50 of a core" in said
     assert "NOISY" not in said
     noisy = latency.Spent(10.0, worker=5.0, ours=10.0, machine=10.0 + 5.0 * (os.cpu_count() or 1))
-    assert "NOISY: others took 50%" in "\n".join(latency.said(1.0, written, noisy, {API: [0.5] * 300}))
+    assert "NOISY: others took up to 50%" in "\n".join(latency.said(1.0, written, noisy, {API: [0.5] * 300}))
 
 
 def test_people_stop_converting_when_their_funnel_breaks() -> None:

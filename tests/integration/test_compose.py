@@ -107,8 +107,12 @@ def test_the_readme_leads_from_a_topic_to_a_funnel_its_rules_and_its_dashboards(
 
 
 def test_the_worker_tells_alertmanager_that_it_lives(stack: Stack) -> None:
-    names = until(lambda: {alert["labels"]["alertname"] for alert in stack.alertmanager.alerts()})
-    assert names == {"FunnelwatchDeadMan"}
+    def names() -> set[str]:
+        return {alert["labels"]["alertname"] for alert in stack.alertmanager.alerts()}
+
+    until(lambda: "FunnelwatchDeadMan" in names())
+    # The sample traffic has an incident at every quarter of an hour: what else may fire are the funnel's own rules.
+    assert names() - {"FunnelwatchDeadMan"} <= {rule.name for rule in load(DEPLOY / "compose" / "funnel.yaml").alerts}
 
 
 def test_prometheus_scrapes_every_worker_and_has_the_rules_about_the_pipeline(

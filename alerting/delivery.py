@@ -37,6 +37,7 @@ SENDS_AT_ONCE = 4
 TOGETHER_MAX = 64
 ROUND_SECONDS = 1.0
 GRACE_SECONDS = 6.0
+BEAT_AGAIN_SECONDS = 5.0  # after a heartbeat that was not taken; no heartbeat comes more often than every 10 s
 
 Job = Callable[[], Awaitable[object]]
 log = structlog.get_logger()
@@ -173,7 +174,7 @@ class Delivery:
         if every is None or not self._is_due(channel, self._beaten, every):
             return []
         self._beaten[channel] = self._steady()
-        return [partial(self._repeat, channel, [dead_man(int(self._clock() * MICROS), every, web_url=self._web_url)])]
+        return [partial(self._beat, channel, every)]
 
     def _is_due(self, channel: str, done: Mapping[str, float], every: int | None) -> bool:
         return every is not None and self._steady() - done.get(channel, -inf) >= every
@@ -249,21 +250,26 @@ class Delivery:
                 done = False
         return done
 
-    async def _repeat(self, channel: str, said: Sequence[Notification]) -> None:
-        """Say again what nobody keeps: it comes again by itself. It is not held back by the limit."""
+    async def _beat(self, channel: str, every: int) -> None:
+        """Say that somebody watches; who was not reached is told soon, not at the next interval."""
+        if not await self._repeat(channel, [dead_man(int(self._clock() * MICROS), every, web_url=self._web_url)]):
+            self._beaten[channel] = self._steady() - every + BEAT_AGAIN_SECONDS
+
+    async def _repeat(self, channel: str, said: Sequence[Notification]) -> bool:
+        """Say again what nobody keeps: it comes again by itself. It is not held back by the limit. Whether an answer came."""
         try:
             await self._senders[channel].send(*said)
         except DeliveryRefused as error:
             if len(said) > 1:
-                for one in said:
-                    await self._repeat(channel, [one])
-                return
+                return all([await self._repeat(channel, [one]) for one in said])
             self._count_refused(channel, said[0], error)
         except DeliveryError as error:
             self._pause(error)
             self._count_retried(channel, said[0], error)
+            return False
         else:
             self._on_outcome(channel, "delivered")
+        return True
 
     def _pause(self, error: DeliveryError) -> None:
         """Leave a channel alone for as long as it asks for."""

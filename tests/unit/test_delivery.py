@@ -567,6 +567,19 @@ async def test_a_dead_mans_alert_is_said_at_its_interval_with_or_without_news() 
     assert channel.keys[0] != channel.keys[1]
 
 
+async def test_a_dead_mans_alert_that_was_not_taken_is_said_again_after_five_seconds() -> None:
+    desk = Desk({"oncall": (channel := Recorder(oops(), heartbeat_seconds=60))})
+    await desk.rounds(RETRIED)
+    desk.now += 4.9
+    await desk.settle()
+    assert len(channel.sent) == 1
+    desk.now += 0.1
+    await desk.rounds(RETRIED, DELIVERED)
+    desk.now += 59.9
+    await desk.settle()
+    assert len(channel.sent) == 2
+
+
 @pytest.mark.parametrize("set_by", [-600.0, 600.0])
 async def test_a_clock_that_is_set_holds_up_neither_repetitions_nor_heartbeats_nor_tries(set_by: float) -> None:
     desk = Desk({"oncall": (channel := Recorder(resend_seconds=60, heartbeat_seconds=60))})

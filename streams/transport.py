@@ -177,10 +177,13 @@ class Consumer(driver.Consumer):
             tp = ensure_TP(key)
             if not batches or tp not in ready or self._serial.get(tp) != serials.get(tp):
                 continue
+            found = batches[0] if len(batches) == 1 else list(chain.from_iterable(batches))
+            overtaken = found[0].offset > self._start[tp] and await self._overtaken(tp)
             if not self.flow_active or generation != self.app.consumer_generation_id:
                 return
-            found = batches[0] if len(batches) == 1 else list(chain.from_iterable(batches))
-            if found[0].offset > self._start[tp] and await self._overtaken(tp):
+            if self._serial.get(tp) != serials.get(tp):  # taken away, or sought anew, while the broker was asked
+                continue
+            if overtaken:
                 self.custody.overtaken(tp)
                 continue
             chunk = Chunk(tp, self._start[tp], found[-1].offset + 1, serials[tp], found)
@@ -198,8 +201,12 @@ class Consumer(driver.Consumer):
         return iter({ensure_TP(tp) for tp in self.assignment()})
 
     async def _overtaken(self, tp: TP) -> bool:
-        """Whether the hole before a fetch is one of retention: the log now begins past where we were to read."""
-        first = await self.earliest_offsets(tp)
+        """Whether the hole before a fetch is one of retention: the log now begins past where we were to read, or nobody can say."""
+        try:
+            first = await self.earliest_offsets(tp)
+        except Exception as error:
+            self.log.warning("where the log begins cannot be read, the partition is claimed again: %r", error)
+            return True
         return any(offset > self._start.get(tp, offset) for offset in first.values())
 
     async def _run_seeks(self) -> None:

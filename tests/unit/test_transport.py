@@ -1,0 +1,86 @@
+"""What a fetch becomes while partitions come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from faust.types import TP
+
+from streams.transport import Chunk, Consumer
+
+HERE, THERE = TP("clicks", 0), TP("clicks", 1)
+
+
+def records(*offsets: int) -> list[Any]:
+    return [SimpleNamespace(offset=offset, timestamp=0, timestamp_type=0) for offset in offsets]
+
+
+class Fetching(Consumer):
+    """A consumer of two partitions, each to be read from offset 5, whose broker does `asked` when it is asked where a log begins."""
+
+    should_stop = False
+
+    def __init__(self, found: dict[TP, list[Any]], asked: Callable[[Fetching], int]) -> None:
+        self._serial, self._start, self._seeks = {HERE: 1, THERE: 1}, {HERE: 5, THERE: 5}, {}
+        self._found, self._asked = found, asked
+        self.flow_active = True
+        self.app = SimpleNamespace(consumer_generation_id=1, custody=SimpleNamespace(overtaken=self._note))  # type: ignore[assignment]
+        self.claimed_again: list[TP] = []
+        self.warned: list[str] = []
+        self.log = SimpleNamespace(warning=lambda text, *given: self.warned.append(text % given))  # type: ignore[assignment]
+
+    def _note(self, tp: TP) -> None:
+        self.claimed_again.append(tp)
+
+    async def _wait_next_records(self, timeout: float) -> Any:
+        return {tp: [batch] for tp, batch in self._found.items()}, None
+
+    async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
+        return dict.fromkeys(partitions, self._asked(self))
+
+    async def fetched(self) -> list[tuple[int, int, int]]:
+        """Partition, start and next of each chunk."""
+        chunks: list[Chunk] = [message.value async for _, message in self.getmany(0.0)]  # type: ignore[misc]
+        return [(chunk.tp.partition, chunk.start, chunk.next) for chunk in chunks]
+
+
+async def test_a_hole_that_retention_did_not_make_is_passed_over() -> None:
+    consumer = Fetching({HERE: records(9), THERE: records(5, 6)}, lambda _: 0)
+    assert await consumer.fetched() == [(0, 5, 10), (1, 5, 7)]
+    assert consumer.claimed_again == []
+
+
+async def test_a_partition_whose_next_records_are_gone_is_claimed_again() -> None:
+    consumer = Fetching({HERE: records(9), THERE: records(5)}, lambda _: 9)
+    assert await consumer.fetched() == [(1, 5, 6)]
+    assert consumer.claimed_again == [HERE]
+
+
+async def test_a_partition_that_is_taken_away_while_the_broker_is_asked_ends_nothing() -> None:
+    def taken(consumer: Fetching) -> int:
+        consumer.void(HERE)
+        return 0
+
+    consumer = Fetching({HERE: records(9), THERE: records(5)}, taken)
+    assert await consumer.fetched() == [(1, 5, 6)]
+    assert consumer.claimed_again == []
+
+
+async def test_what_was_fetched_before_a_rebalance_is_dropped() -> None:
+    def rebalanced(consumer: Fetching) -> int:
+        consumer.app.consumer_generation_id = 2
+        return 0
+
+    assert await Fetching({HERE: records(9), THERE: records(5)}, rebalanced).fetched() == []
+
+
+async def test_a_broker_that_cannot_say_where_a_log_begins_has_the_partition_claimed_again() -> None:
+    def fails(_: Fetching) -> int:
+        raise ConnectionError("gone")
+
+    consumer = Fetching({HERE: records(9), THERE: records(5)}, fails)
+    assert await consumer.fetched() == [(1, 5, 6)]
+    assert consumer.claimed_again == [HERE]
+    assert "claimed again" in consumer.warned[0]

@@ -125,8 +125,8 @@ def test_the_page_comes_back_by_itself_after_a_restart(open_page: Open, service:
     live(page)
     page.evaluate("window.mine = true")
     service.stop()
-    expect(page.locator("#away")).to_contain_text("No answer since")
-    expect(page.locator("#mode")).to_have_class("mode away")
+    expect(page.locator("#away")).to_contain_text("No answer since", timeout=20_000)
+    expect(page.locator("#mode")).to_have_class("mode away", timeout=20_000)
     assert users(page)[0] == "1,200"
     shop.per_minute = 600
     service.start()

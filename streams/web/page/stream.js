@@ -17,7 +17,8 @@ export class Stream {
   }
 
   get live() {
-    return this.source !== null && performance.now() - this.heardAt < SILENT_MS;
+    // A connection that broke is not live, however lately it was heard: else nobody asks, and the page says "live" of a worker that is gone.
+    return this.source?.readyState === EventSource.OPEN && performance.now() - this.heardAt < SILENT_MS;
   }
 
   // Called once a second with what the page wants to hear; "" for nothing.

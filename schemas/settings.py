@@ -27,7 +27,10 @@ class KafkaSettings(Group):
     session_timeout_seconds: float = Field(default=10.0, ge=1, description="a worker silent for this long loses its partitions")
     heartbeat_seconds: float = Field(default=2.0, gt=0, description="how often a worker tells the broker it lives")
     fetch_bytes_max: int = Field(default=2_097_152, ge=1024, description="most bytes fetched of a partition at once; bounds a chunk")
-    fetch_wait_ms: int = Field(default=100, ge=1, description="how long the broker may wait for more records")
+    fetch_bytes_min: int = Field(
+        default=524_288, ge=1, description="the broker answers once it has so many bytes; chunks of few records cost most"
+    )
+    fetch_wait_ms: int = Field(default=100, ge=1, description="or when it has waited so long")
     create_topics: bool = Field(default=True, description="create the re-keyed and dead-letter topics when missing")
     end_offset_slack: int = Field(default=0, ge=0, description="how far past the log's reported end a stored position may be")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(

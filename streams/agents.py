@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -18,7 +18,7 @@ from schemas.config import Source
 from schemas.event import Batch, EventDecoder
 from schemas.presets import preset_of
 from streams.audit import Checked
-from streams.counting import Pending, ShardCount
+from streams.counting import Pending, ShardCount, Steps, T
 from streams.custody import Custodian, Lane, Partition
 from streams.dead_letter import RejectLimit, dead_letters
 from streams.ledger.contract import Ledger, Write
@@ -95,7 +95,7 @@ class Agent:
                     opened = None
                 readers = await self._reading.readers(chunk.records)
                 async with self._custodian.turn():
-                    before, opened = opened, self._open(partition, chunk, readers)
+                    before, opened = opened, await self._open(partition, chunk, readers)
                 if before is not None:
                     await self._close(partition, before)
         except asyncio.CancelledError:
@@ -106,7 +106,7 @@ class Agent:
             if opened is not None:
                 self._drop(opened)
 
-    def _open(self, partition: Partition, chunk: Chunk, readers: Readers) -> Any:
+    async def _open(self, partition: Partition, chunk: Chunk, readers: Readers) -> Any:
         """Decode a chunk and begin to look up what it needs."""
         raise NotImplementedError
 
@@ -158,7 +158,7 @@ class CountingAgent(Agent):
         self._rekeyed = not self._source.entity_key
         self._states_max = states_max
 
-    def _open(self, partition: Partition, chunk: Chunk, readers: Readers) -> _Counting:
+    async def _open(self, partition: Partition, chunk: Chunk, readers: Readers) -> _Counting:
         work: ShardCount = partition.work
         records: Sequence[Any] = chunk.records
         upstream: Mapping[int, int] = {}
@@ -166,7 +166,7 @@ class CountingAgent(Agent):
             records, upstream = not_seen(records, partition.upstream)
             partition.upstream.update(upstream)
         values, keys = self._reading.values(records, readers), [r.key for r in records]
-        pending = work.decode(chunk.start, chunk.next, values, keys, self._clock(), upstream)
+        pending = await in_turns(work.decoding(chunk.start, chunk.next, values, keys, self._clock(), upstream))
         lookup = asyncio.create_task(self._look_up(partition.shard, pending)) if pending.missing or pending.unknown else None
         return _Counting(chunk, records, pending, lookup)
 
@@ -199,7 +199,7 @@ class CountingAgent(Agent):
             while pending.unknown:  # combinations, once their parts are known
                 work.learn(pending, await self._admit(pending))
         async with self._custodian.turn():
-            counted = work.fold(pending)
+            counted = await in_turns(work.folding(pending))
         if counted.checked is not None:
             self._report(partition.shard, counted.checked)
         self._limit.note(counted.records, counted.rejected)
@@ -249,7 +249,7 @@ class RekeyingAgent(Agent):
         source = self._source
         self._decoder = EventDecoder(source.fields, (), record_bytes_max=source.record_bytes_max, preset=preset_of(source.preset))
 
-    def _open(self, partition: Partition, chunk: Chunk, readers: Readers) -> tuple[Chunk, Batch]:
+    async def _open(self, partition: Partition, chunk: Chunk, readers: Readers) -> tuple[Chunk, Batch]:
         values, keys = self._reading.values(chunk.records, readers), [r.key for r in chunk.records]
         return chunk, self._decoder.decode(values, keys, self._clock(), self._source.max_skew.micros)
 
@@ -276,6 +276,16 @@ class RekeyingAgent(Agent):
             *carried_headers(self._source, record),
         ]
         return self._source.keyed_topic, entity.encode(), record.value, headers
+
+
+async def in_turns(steps: Steps[T]) -> T:
+    """All steps of a work; whoever else waits on the loop comes in between."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast(T, done.value)
+        await asyncio.sleep(0)
 
 
 def not_seen(records: Sequence[Any], highest: Mapping[int, int]) -> tuple[list[Any], dict[int, int]]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
 import structlog
@@ -37,7 +37,7 @@ from streams.reading import reading_of
 from streams.redis_client import check
 from streams.service import Service
 from streams.topics import prepare_topics
-from streams.transport import ChunkSchema
+from streams.transport import ChunkSchema, Transport
 from streams.web.accepting import Server
 from streams.web.access import unguarded
 from streams.web.api import create_api
@@ -59,6 +59,8 @@ def build_app(config: Config, settings: Settings) -> FunnelApp:
     version = metadata.version("funnelwatch")
     service = Service(config, settings, version)
     app = FunnelApp(settings.kafka.group, **_faust_settings(settings))
+    transport = cast(Transport, app.transport)
+    transport.fetch_bytes_min, transport.fetch_wait_ms = settings.kafka.fetch_bytes_min, settings.kafka.fetch_wait_ms
     watched: dict[str, Watched] = {}
     app.service = service
     app.custody = service.custodian = Custodian(

@@ -7,13 +7,14 @@ named by `Pending`, and the caller brings it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from schemas.duration import MICROS
 from schemas.event import Batch, Rejected
 from streams.audit import Arrived, Audit, Checked, add
-from streams.journeys import Gathered, fold, gather
+from streams.journeys import Folding, Gathered, fold, gather
 from streams.ledger.contract import Write
 from streams.plan import Plan, Prepared
 from streams.pseudonym import Pseudonyms
@@ -23,6 +24,8 @@ from streams.tally import Deltas, tally
 from streams.values import Registry
 
 SLICE_RECORDS = 512
+T = TypeVar("T")
+Steps = Generator[None, None, T]  # work of a few milliseconds a step; what it comes to is returned at the end
 
 
 @dataclass
@@ -84,8 +87,22 @@ class ShardCount:
         whole: bool = False,
     ) -> Pending:
         """Decode a chunk and say what its fold needs. `whole`: keep every decoded record with it."""
+        return at_once(self.decoding(start, following, values, keys, now_us, upstream, whole=whole))
+
+    def decoding(
+        self,
+        start: int,
+        following: int,
+        values: Sequence[bytes | None],
+        keys: Sequence[bytes | None],
+        now_us: int,
+        upstream: Mapping[int, int] | None = None,
+        *,
+        whole: bool = False,
+    ) -> Steps[Pending]:
+        """`decode` in steps."""
         skew_us = self.plan.source.max_skew.micros
-        found = None if whole else self._in_slices(values, keys, now_us, skew_us)
+        found = None if whole else (yield from self._in_slices(values, keys, now_us, skew_us))
         if found is None:
             batch = self.plan.decoder.decode(values, keys, now_us, skew_us)
             found = batch, self.plan.prepare(batch)
@@ -111,7 +128,7 @@ class ShardCount:
 
     def _in_slices(
         self, values: Sequence[bytes | None], keys: Sequence[bytes | None], now_us: int, skew_us: int
-    ) -> tuple[Batch, Prepared] | None:
+    ) -> Steps[tuple[Batch, Prepared] | None]:
         """Decode slice by slice, so that records are gone again while they are near; they are not kept.
 
         None when the registries have to be asked first, since the records are needed again then.
@@ -124,6 +141,7 @@ class ShardCount:
                 return None
             prepared.extend(looked_at, len(batch))
             batch.extend(part, at)
+            yield
         return batch, prepared
 
     def learn(self, pending: Pending, admitted: Mapping[Registry, Mapping[str, bool]]) -> None:
@@ -146,17 +164,24 @@ class ShardCount:
 
     def fold(self, pending: Pending, trace: Reached | None = None) -> Counted:
         """Fold a chunk whose needs were met; every reach is added to `trace` where one is given."""
+        return at_once(self.folding(pending, trace))
+
+    def folding(self, pending: Pending, trace: Reached | None = None) -> Steps[Counted]:
+        """`fold` in steps. Nothing of it is to be seen before the last one; the states must not change meanwhile."""
         if self.names is not None:
             self.names.recognise(pending.batch, pending.own_ids, pending.gathered.places, self.states)
         if self.audit is not None:
-            return self._audited(self.audit, pending, trace)
-        return self._fold(pending, pending.prepared, trace)
+            return (yield from self._audited(self.audit, pending, trace))
+        return (yield from self._fold(pending, pending.prepared, trace))
 
-    def _fold(self, pending: Pending, prepared: Prepared, trace: Reached | None) -> Counted:
+    def _fold(self, pending: Pending, prepared: Prepared, trace: Reached | None) -> Steps[Counted]:
         # A chunk may be decoded before the one ahead of it is folded; what was gathered longer ago is gathered anew.
         behind = self._folded - pending.as_of
         gathered = pending.gathered if behind <= 1 and prepared is pending.prepared else None
-        result = fold(self.plan, pending.batch, prepared, self.states, trace, gathered, self._recent if gathered and behind else {})
+        folding = Folding(self.plan, pending.batch, prepared, self.states, trace, gathered, self._recent if gathered and behind else {})
+        while folding.some(SLICE_RECORDS):
+            yield
+        result = folding.out
         rejected = pending.batch.rejected + _places_to_indexes(pending.batch, prepared.bad)
         deltas = tally(self.plan, result, self.watermark_us, Counter(r.reason for r in rejected))
         self.watermark_us = deltas.watermark_us
@@ -169,11 +194,11 @@ class ShardCount:
         )
         return Counted(write, rejected, pending.records)
 
-    def _audited(self, audit: Audit, pending: Pending, trace: Reached | None) -> Counted:
+    def _audited(self, audit: Audit, pending: Pending, trace: Reached | None) -> Steps[Counted]:
         """Fold the audited events of a chunk by themselves, and add them to what the others come to."""
         new = [entity for entity in pending.missing if entity not in self.states]
         part = audit.part(pending.arrived, pending.batch, pending.prepared, new)
-        counted = self._fold(pending, pending.prepared if part is None else part.others, trace)
+        counted = yield from self._fold(pending, pending.prepared if part is None else part.others, trace)
         if part is not None:
             apart = fold(self.plan, part.batch, part.prepared, self.states, trace)
             deltas = tally(self.plan, apart, self.watermark_us, {})
@@ -231,6 +256,16 @@ class Sweep:
         if self.cursor == 0:
             self._begun_us = watermark_us
         self.cursor = cursor
+
+
+def at_once(steps: Steps[T]) -> T:
+    """All steps of a work, one behind the other."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            found: T = done.value
+            return found
 
 
 def _places_to_indexes(batch: Batch, bad: list[Rejected]) -> list[Rejected]:

@@ -74,6 +74,107 @@ def gather(batch: Batch, prepared: Prepared, states: Mapping[str, bytes]) -> Gat
     return Gathered(places, list(map(states.get, places)), filtered)
 
 
+class Folding:
+    """A batch on its way into states and counts. What another must not wait for is done some entities at a time.
+
+    One entity has its turn after the other, since what a state needs lies all over memory, and bringing
+    it near costs more than the fold itself.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        batch: Batch,
+        prepared: Prepared,
+        states: Mapping[str, bytes],
+        trace: Reached | None = None,
+        gathered: Gathered | None = None,
+        recent: Mapping[str, bytes] = NOTHING_RECENT,
+    ) -> None:
+        """The packed states of its entities are given (a missing one is new).
+
+        What was `gathered` before need not be again, given the states that have changed since (`recent`).
+        The reaches of every entity are kept in `trace` where one is given.
+        """
+        self.out = Fold()
+        self._plan, self._batch, self._prepared, self._states, self._trace, self._recent = plan, batch, prepared, states, trace, recent
+        found = gathered or gather(batch, prepared, states)
+        self._entities, self._places, self._held = list(found.places), list(found.places.values()), found.held
+        self._identities = _identities(batch)
+        self._ascending = all(map(lt, batch.times, islice(batch.times, 1, None)))
+        self._distinct = len({*self._identities}) == len(self._identities)
+        self._next = 0
+        self.out.filtered = found.filtered
+        skip = {bad.index for bad in prepared.bad}
+        self.out.watermark_us = max((t for i, t in enumerate(batch.times) if i not in skip) if skip else batch.times, default=-1)
+
+    def some(self, events: int) -> bool:
+        """Fold entities until they come to so many events; whether there are more."""
+        batch, prepared, plan, out, trace, recent = self._batch, self._prepared, self._plan, self.out, self._trace, self._recent
+        times, matches, values, amounts = batch.times, prepared.matches, prepared.values, prepared.amounts
+        identities, ascending, distinct = self._identities, self._ascending, self._distinct
+        entities, all_places, all_held = self._entities, self._places, self._held
+        get_state, touched, lateness, layout = self._states.get, out.touched, plan.lateness_us, plan.layout
+        counts, applied, done, at = out.counts, 0, 0, self._next
+        while at < len(entities) and done < events:
+            entity, places, packed = entities[at], all_places[at], all_held[at]
+            at += 1
+            done += len(places)
+            if recent:
+                packed = recent.get(entity, packed)
+            if packed is None:
+                packed = get_state(entity)
+            newest, known, tail, count, oldest, before, folded_by, floor = (
+                NEW if packed is None else unpack(packed) if packed[0] == AWAKE else awake(packed)
+            )
+            since, until = times[places[0]], times[places[-1]]
+            if (
+                since <= newest
+                or len(places) > TAIL_MAX
+                or not (len(places) == 1 or ((ascending or _ascend(places, times)) and (distinct or _differ(places, identities))))
+                or (
+                    newest >= min(since - lateness, until - 2 * lateness)
+                    and not (folded_by == layout and _append(places, identities, tail, count))
+                )
+            ):
+                entries = [_entry(times[i], identities[i], matches[i], values[i], amounts.get(i)) for i in places]
+                state = NEW if packed is None else awake(packed)
+                touched[entity] = pack(Entity(plan, entity, state, out, trace).take(entries))
+                continue
+            blocks = unpack_blocks(known)
+            reached: Reaches | None = None if trace is None else trace.setdefault(entity, {})
+            horizon, new = until - 2 * lateness, places
+            if newest < horizon:  # nothing that is in the tail matters any more
+                tail, count, before, folded_by, floor = b"", 0, known, layout, -1
+                if since < horizon:
+                    past = [i for i in places if times[i] < horizon]
+                    walk(blocks, past, times, matches, values, amounts, counts, 1, reached)
+                    applied += len(past)
+                    before = packed_blocks(blocks)
+                    new = places[len(past) :]
+                oldest = times[new[0]]
+            walk(blocks, new, times, matches, values, amounts, counts, 1, reached)
+            for i in new:
+                match = matches[i]
+                assert match is not None  # who has none has no place
+                tail += pack(
+                    (
+                        times[i] - oldest,
+                        identities[i],
+                        match.key,
+                        values[i] if match.openers else "",
+                        amounts.get(i) if match.stages else None,
+                    )
+                )
+            count += len(new)
+            applied += len(new)
+            folded = (until, blocks, tail, count, oldest, before, folded_by, floor)
+            touched[entity] = pack(shortened(plan, folded) if count > LAZY and is_long(plan, count, oldest, until) else folded)
+        self._next = at
+        out.applied += applied
+        return at < len(entities)
+
+
 def fold(
     plan: Plan,
     batch: Batch,
@@ -83,70 +184,10 @@ def fold(
     gathered: Gathered | None = None,
     recent: Mapping[str, bytes] = NOTHING_RECENT,
 ) -> Fold:
-    """Fold a batch, given the packed states of its entities (a missing one is new), and say what it did.
-
-    What was `gathered` before need not be again, given the states that have changed since (`recent`).
-
-    The reaches of every entity are kept in `trace` where one is given. One entity has its turn after
-    the other, since what a state needs lies all over memory, and bringing it near costs more than the
-    fold itself.
-    """
-    out = Fold()
-    times, matches, values, amounts = batch.times, prepared.matches, prepared.values, prepared.amounts
-    identities = _identities(batch)
-    get_state, touched, lateness, layout = states.get, out.touched, plan.lateness_us, plan.layout
-    counts, applied = out.counts, 0
-    ascending, distinct = all(map(lt, times, islice(times, 1, None))), len({*identities}) == len(identities)
-    found = gathered or gather(batch, prepared, states)
-    for (entity, places), held in zip(found.places.items(), found.held):
-        packed = recent.get(entity, held) if recent else held
-        if packed is None:
-            packed = get_state(entity)
-        newest, known, tail, count, oldest, before, folded_by, floor = (
-            NEW if packed is None else unpack(packed) if packed[0] == AWAKE else awake(packed)
-        )
-        since, until = times[places[0]], times[places[-1]]
-        if (
-            since <= newest
-            or len(places) > TAIL_MAX
-            or not (len(places) == 1 or ((ascending or _ascend(places, times)) and (distinct or _differ(places, identities))))
-            or (
-                newest >= min(since - lateness, until - 2 * lateness)
-                and not (folded_by == layout and _append(places, identities, tail, count))
-            )
-        ):
-            entries = [_entry(times[i], identities[i], matches[i], values[i], amounts.get(i)) for i in places]
-            state = NEW if packed is None else awake(packed)
-            touched[entity] = pack(Entity(plan, entity, state, out, trace).take(entries))
-            continue
-        blocks = unpack_blocks(known)
-        reached: Reaches | None = None if trace is None else trace.setdefault(entity, {})
-        horizon, new = until - 2 * lateness, places
-        if newest < horizon:  # nothing that is in the tail matters any more
-            tail, count, before, folded_by, floor = b"", 0, known, layout, -1
-            if since < horizon:
-                past = [i for i in places if times[i] < horizon]
-                walk(blocks, past, times, matches, values, amounts, counts, 1, reached)
-                applied += len(past)
-                before = packed_blocks(blocks)
-                new = places[len(past) :]
-            oldest = times[new[0]]
-        walk(blocks, new, times, matches, values, amounts, counts, 1, reached)
-        for i in new:
-            match = matches[i]
-            assert match is not None  # who has none has no place
-            tail += pack(
-                (times[i] - oldest, identities[i], match.key, values[i] if match.openers else "", amounts.get(i) if match.stages else None)
-            )
-        count += len(new)
-        applied += len(new)
-        folded = (until, blocks, tail, count, oldest, before, folded_by, floor)
-        touched[entity] = pack(shortened(plan, folded) if count > LAZY and is_long(plan, count, oldest, until) else folded)
-    out.applied += applied
-    out.filtered = found.filtered
-    skip = {bad.index for bad in prepared.bad}
-    out.watermark_us = max((t for i, t in enumerate(times) if i not in skip) if skip else times, default=-1)
-    return out
+    """Fold a batch at once, and say what it did; see `Folding`."""
+    folding = Folding(plan, batch, prepared, states, trace, gathered, recent)
+    folding.some(len(batch))
+    return folding.out
 
 
 def _ascend(places: list[int], times: list[int]) -> bool:

@@ -22,7 +22,7 @@ from schemas.config import Config
 from schemas.errors import StoreUnavailable
 from streams import custody
 from streams.agents import LANE_CHUNKS, CountingAgent, RekeyingAgent, not_seen
-from streams.counting import ShardCount
+from streams.counting import SLICE_RECORDS, ShardCount
 from streams.custody import BackfillAsked, Custodian, Partition, Watched
 from streams.ledger.contract import Claim, Outcome, Position, Snapshot, Write
 from streams.ledger.memory import MemoryLedger
@@ -278,6 +278,20 @@ async def test_a_lane_looks_one_chunk_ahead(make_desk: MakeDesk) -> None:
     desk = await make_desk(SETUP, [event("a", n, f"u{n}") for n in range(10)])
     await desk.count(size=5)
     assert desk.store.calls.index("states", desk.store.calls.index("states") + 1) < desk.store.calls.index("apply")
+
+
+async def test_a_large_chunk_holds_nobody_up(make_desk: MakeDesk) -> None:
+    """Whoever else waits on the loop has a turn every few hundred records, while they are decoded and while they are folded."""
+    desk = await make_desk(SETUP, [event("a", n, f"u{n}") for n in range(SLICE_RECORDS * 20)])
+    counting = asyncio.create_task(desk.count(size=len(desk.log.records)))
+    turns: Counter[tuple[str, ...]] = Counter()  # by what the store was asked until then
+    while "apply" not in desk.store.calls:
+        await asyncio.sleep(0)
+        turns[tuple(desk.store.calls)] += 1
+    await counting
+    assert turns[()] >= 20
+    assert turns["states",] >= 20
+    assert (await desk.books())[1] == {"applied": SLICE_RECORDS * 20}
 
 
 async def test_a_full_lane_makes_the_consumer_wait(make_desk: MakeDesk) -> None:

@@ -6,9 +6,15 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
-from streams.transport import Chunk, Consumer
+from schemas.config import Config
+from schemas.settings import KafkaSettings, Settings
+from streams.app import build_app
+from streams.transport import Chunk, Consumer, ConsumerThread
+from tests.unit.test_counting import funnel
 
 HERE, THERE = TP("clicks", 0), TP("clicks", 1)
 
@@ -44,6 +50,15 @@ class Fetching(Consumer):
         """Partition, start and next of each chunk."""
         chunks: list[Chunk] = [message.value async for _, message in self.getmany(0.0)]  # type: ignore[misc]
         return [(chunk.tp.partition, chunk.start, chunk.next) for chunk in chunks]
+
+
+async def test_a_fetch_waits_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Config.model_validate({"sources": [{"name": "web", "topic": "clicks"}], "funnels": [funnel()]})
+    settings = Settings(kafka=KafkaSettings(fetch_bytes_min=4096, fetch_wait_ms=70))
+    app = build_app(found, settings)
+    monkeypatch.setattr(AIOKafkaConsumerThread, "_create_worker_consumer", lambda *_: SimpleNamespace())
+    consumer = ConsumerThread._create_worker_consumer(object.__new__(ConsumerThread), app.transport)
+    assert (consumer._fetch_min_bytes, consumer._fetch_max_wait_ms) == (4096, 70)
 
 
 async def test_a_hole_that_retention_did_not_make_is_passed_over() -> None:

@@ -21,6 +21,7 @@ of them done. So start-up and joining the group do not count, nor do the records
 look. CPU seconds are the process's own, all threads, between the same two looks.
 
 `python -m tests.bench` is the contenders alone; `--against PATH` runs the worker of another checkout
-too. `--warehouse`, `--latency`, `--growth`, `--memory`, `--read` and `--scale` are the other sections
-of the page that `--report FILE` writes; `--stages` and `--profile` are for whoever makes it faster.
+too. `--warehouse`, `--latency`, `--growth`, `--memory`, `--replay`, `--read` and `--scale` are the
+other sections of the page that `--report FILE` writes; `--stages` and `--profile` are for whoever
+makes it faster.
 """

@@ -19,6 +19,7 @@ from tests.bench.latency import latency
 from tests.bench.memory import memory
 from tests.bench.page import Section
 from tests.bench.reading import reading
+from tests.bench.replays import replays
 from tests.bench.scale import scale
 from tests.bench.stages import stages
 from tests.bench.turns import KINDS, SLOW, Bench, Found, Sizes
@@ -111,6 +112,7 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Iterator[str]], str]] = {
     "warehouse": (_warehouse, "say what it would cost to ask ClickHouse again and again instead"),
     "latency": (_with_parts(latency), "say how soon an event is visible and somebody is told of an outage"),
     "growth": (lambda _: growth(), "say how the cost of an event grows with people, funnels and what else"),
+    "replay": (lambda _: replays(), "replay files of a million and of ten million events, and say how fast and in how much memory"),
     "memory": (_memory, "say how many bytes an entity takes"),
     "read": (_with_parts(reading), "say how quickly readers are answered, and what that costs counting"),
     "scale": (_with_parts(scale), "say how many events a second more workers and machines can do"),
@@ -158,6 +160,7 @@ def sections(options: argparse.Namespace) -> Iterator[Section]:
     yield Section("How soon", ("--latency",))
     yield Section("How cost grows", ("--growth",))
     yield Section("Memory", ("--memory",))
+    yield Section("A file again", ("--replay",))
     yield Section("Readers", ("--read",))
     yield Section("More workers and machines", ("--scale",))
 

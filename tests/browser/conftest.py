@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser.serving import Service
 from tests.browser.shop import Shop, incident
 from tests.parts.requirements import ROOT
 
 SCREENSHOTS = ROOT / "tests" / "output" / "page"
-WAIT_MS = 10_000
+WAIT_MS = 20_000
+expect.set_options(timeout=WAIT_MS)
 LARGE = {"width": 1440, "height": 900}
 Open = Callable[..., Page]
 

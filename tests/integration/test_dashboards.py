@@ -128,7 +128,7 @@ def test_every_query_finds_what_a_running_worker_serves(deployed: Deployed) -> N
     assert len(waiting) > 50
     deadline = time.monotonic() + WAIT_SECONDS
     while waiting := [one for one in waiting if not found(deployed, one) and one.panel not in EMPTY]:
-        assert time.monotonic() < deadline, "\n".join(map(str, waiting))
+        assert time.monotonic() < deadline, "waited in vain: " + "\n".join(map(str, waiting))
         deployed.trickle()
 
 
@@ -142,7 +142,7 @@ def test_rates_are_found_on_every_basis(deployed: Deployed, basis: str) -> None:
     assert len(asked) > 5
     deadline = time.monotonic() + WAIT_SECONDS
     while asked := [one for one in asked if not deployed.prometheus.query(filled(one.expr, {**CHOSEN, "basis": basis}))]:
-        assert time.monotonic() < deadline, "\n".join(map(str, asked))
+        assert time.monotonic() < deadline, "waited in vain: " + "\n".join(map(str, asked))
         deployed.trickle()
 
 
@@ -166,7 +166,7 @@ def test_on_a_healthy_worker_the_dead_man_and_the_leak_alone_fire(deployed: Depl
 
     deadline = time.monotonic() + WAIT_SECONDS
     while of_state("firing") != {"FunnelwatchDeadMan", "PayLow"}:
-        assert time.monotonic() < deadline, of_state("firing")
+        assert time.monotonic() < deadline, f"waited in vain: {of_state('firing')}"
         deployed.trickle()
     assert of_state("pending") & {alert.name for alert in ALERTS} == set()
     groups = httpx.get(f"{deployed.prometheus.url}/api/v1/rules").raise_for_status().json()["data"]["groups"]

@@ -80,7 +80,7 @@ def worker(tansu: Tansu, valkey: Valkey, unique_name: str, tmp_path: Path, noon:
     with Deployment(tansu.address, valkey.url, unique_name, config, settings).worker() as started:
         deadline = time.monotonic() + 60
         while started.metric("funnel_records_total", fate="applied") < len(clicks):
-            assert time.monotonic() < deadline, started.log()
+            assert time.monotonic() < deadline, f"waited in vain: {started.log()}"
             time.sleep(0.2)
         yield started
 

@@ -70,7 +70,7 @@ def eventually(probe: Callable[[], Any]) -> Any:
     """The probe's first truthy answer."""
     deadline = time.monotonic() + 20
     while not (answer := probe()):
-        assert time.monotonic() < deadline, "nothing within 20 s"
+        assert time.monotonic() < deadline, "waited in vain for 20 s"
         time.sleep(0.05)
     return answer
 

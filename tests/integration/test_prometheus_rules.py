@@ -196,7 +196,7 @@ def wait_for_alerts(prometheus: Prometheus, expected: set[tuple[str, str | None]
         since = (since or time.monotonic()) if found.keys() == expected else None
         if since is not None and time.monotonic() - since > 3:
             return found
-        assert time.monotonic() < deadline, found.keys() ^ expected
+        assert time.monotonic() < deadline, f"waited in vain: {found.keys() ^ expected}"
         time.sleep(0.2)
 
 

@@ -114,5 +114,5 @@ async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
         held = condition()
         if held is True or (not isinstance(held, bool) and await held):
             return
-        assert time.monotonic() < deadline, "the condition did not come true"
+        assert time.monotonic() < deadline, "waited in vain for a condition"
         await asyncio.sleep(0.01)

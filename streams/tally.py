@@ -2,7 +2,8 @@
 
 Marks of coarser buckets are those of the finest one, divided: an entity's latest reach lies in one
 bucket of every width. So deltas are netted in the finest buckets first, then rolled up; what moved
-within an hour never touches an hour's count.
+within an hour never touches an hour's count. They are split by dimension before that, since many
+combinations of values come to few values of each.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def tally(plan: Plan, fold: Fold, watermark_us: int, rejected: Mapping[str, int]
     counts, ages = _counts_by_funnel(fold), _ages_by_funnel(fold)
     for number in counts:
         funnel = plan.funnels[number]
-        _totals(out, funnel, *_buckets(out, funnel, counts[number], ages.get(number, {}), after))
+        _totals(out, funnel, *_buckets(out, funnel, _split(funnel, counts[number]), ages.get(number, {}), after))
     for funnel in plan.funnels:
         out.expired += _expired(funnel, watermark_us, after)
     return out
@@ -53,12 +54,13 @@ def _fates(fold: Fold, rejected: Mapping[str, int]) -> Cells:
     return {fate: count for fate, count in fates.items() if count}
 
 
-Level = dict[tuple[int, str, int], list[int]]  # stage, values, bucket -> counts, see `chains`
+Level = dict[tuple[int, str, int], list[int]]  # stage, label, bucket -> counts, see `chains`
+TOTAL = ""  # a label: everybody; else a dimension and one of its values, joined by SEPARATOR
 AgeLevel = dict[tuple[int, int, int], int]  # stage, age bin, bucket -> conversions
 
 
 def _counts_by_funnel(fold: Fold) -> dict[int, Level]:
-    """By funnel number; a stage is then its place in the funnel."""
+    """By funnel number; a stage is then its place in the funnel, and a label the values of all dimensions."""
     found: dict[int, Level] = {}
     for stage, by_values in fold.counts.records.items():
         mine, place = found.setdefault(stage >> 8, {}), stage & 0xFF
@@ -67,6 +69,17 @@ def _counts_by_funnel(fold: Fold) -> dict[int, Level]:
                 if any(record):
                     mine[place, shown, bucket] = record
     return found
+
+
+def _split(funnel: FunnelPlan, counts: Level) -> Level:
+    """The counts of everybody, and of each value of a dimension by itself."""
+    prefixes = [name + SEPARATOR for name in funnel.dimensions]
+    out: Level = {}
+    for (stage, shown, bucket), found in counts.items():
+        _add(out, (stage, TOTAL, bucket), found)
+        for prefix, value in zip(prefixes, shown.split(SEPARATOR)):
+            _add(out, (stage, prefix + value, bucket), found)
+    return out
 
 
 def _ages_by_funnel(fold: Fold) -> dict[int, AgeLevel]:
@@ -85,9 +98,9 @@ def _totals(out: Deltas, funnel: FunnelPlan, counts: Level, ages: AgeLevel) -> N
     """What is added since ever; what is taken back of events and ages is counted too, for counters that never fall."""
     into = out.totals.setdefault(funnel.definition, {})
     sums: Level = {}
-    for (stage, shown, _), found in counts.items():
-        _add(sums, (stage, shown, 0), found)
-    _write(into, funnel, sums.items(), REACHES | COHORTS)
+    for (stage, label, _), found in counts.items():
+        _add(sums, (stage, label, 0), found)
+    _write(into, sums.items(), REACHES | COHORTS)
     for name, count in [*into.items()]:
         if count < 0 and name[0] == EVENTS:
             into[RETRACTED + name[1:]] = -count
@@ -113,7 +126,7 @@ def _buckets(out: Deltas, funnel: FunnelPlan, counts: Level, ages: AgeLevel, wat
         written: dict[int, Cells] = {}
         for bucket, items in grouped.items():
             if bucket >= oldest:
-                _write(written.setdefault(bucket, {}), funnel, items, kept.families)
+                _write(written.setdefault(bucket, {}), items, kept.families)
         for (stage, number, bucket), count in ages.items():
             if count and bucket >= oldest:
                 written.setdefault(bucket, {})[age_cell(stage, number)] = count
@@ -126,8 +139,8 @@ def _buckets(out: Deltas, funnel: FunnelPlan, counts: Level, ages: AgeLevel, wat
 
 def _coarser(counts: Level, ages: AgeLevel, factor: int) -> tuple[Level, AgeLevel]:
     out: Level = {}
-    for (stage, shown, bucket), found in counts.items():
-        _add(out, (stage, shown, bucket // factor), found)
+    for (stage, label, bucket), found in counts.items():
+        _add(out, (stage, label, bucket // factor), found)
     of_age: AgeLevel = {}
     for (stage, number, bucket), count in ages.items():
         key = (stage, number, bucket // factor)
@@ -144,21 +157,22 @@ def _add(level: Level, key: tuple[int, str, int], found: list[int]) -> None:
             sums[family] += count
 
 
-def _write(into: Cells, funnel: FunnelPlan, items: Iterable[tuple[tuple[int, str, int], list[int]]], families: frozenset[str]) -> None:
-    """Count in the total, and under the value of each dimension by itself."""
-    for (stage, shown, _), found in items:
-        names = _names(funnel, stage, shown)
+def _write(into: Cells, items: Iterable[tuple[tuple[int, str, int], list[int]]], families: frozenset[str]) -> None:
+    """Counts of one bucket under their names. No two have the same stage and label."""
+    for (stage, label, _), found in items:
+        names = _names(stage, label)
         for family, count in enumerate(found):
             if count and LETTERS[family] in families:
-                for name in names[family]:
-                    into[name] = into.get(name, 0) + count
+                into[names[family]] = count
 
 
 @lru_cache(maxsize=10_000)
-def _names(funnel: FunnelPlan, stage: int, shown: str) -> tuple[tuple[str, ...], ...]:
-    """By family, the names of the counts that a reach adds to."""
-    values = [*zip(funnel.dimensions, shown.split(SEPARATOR))]
-    return tuple((cell(letter, stage), *(cell(letter, stage, d, v) for d, v in values)) for letter in LETTERS)
+def _names(stage: int, label: str) -> tuple[str, ...]:
+    """By family, the name of a count."""
+    if label == TOTAL:
+        return tuple([cell(letter, stage) for letter in LETTERS])
+    dimension, _, value = label.partition(SEPARATOR)
+    return tuple([cell(letter, stage, dimension, value) for letter in LETTERS])
 
 
 def _without_zeros(cells: Cells) -> None:

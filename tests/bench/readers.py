@@ -38,10 +38,14 @@ class Load:
     def request(self, number: int, chance: random.Random) -> tuple[str, str]:
         """Kind and path of a request."""
         funnel, window = chance.choice(self.funnels), chance.choice(self.windows)
+        one, asked = f"/api/v1/funnels/{funnel}", f"window={window}"
         kinds = {
             "funnels": "/api/v1/funnels",
-            "funnel": f"/api/v1/funnels/{funnel}?window={window}&by={self.by}",
-            "history": f"/api/v1/funnels/{funnel}/history?window={window}&basis=entries&by={self.by}",
+            "funnel": f"{one}?{asked}",
+            "funnel by value": f"{one}?{asked}&by={self.by}",
+            "history": f"{one}/history?{asked}&basis=entries",
+            "history by value": f"{one}/history?{asked}&basis=entries&by={self.by}",
+            "compare": f"{one}/compare?window={self.windows[0]}&by={self.by}",
         }
         kind = list(kinds)[number % len(kinds)]
         return kind, kinds[kind]

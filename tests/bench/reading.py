@@ -5,7 +5,8 @@ nothing comes. Then a topic is counted as fast as it can be, and spans with read
 span with readers is compared with those around it. Before each span the topic is filled as far as the worker can get in it; the
 worker is stopped meanwhile (SIGSTOP; its session is long enough), so that it neither empties the topic nor shares the machine.
 
-    readers    10 requests a second: the list, a funnel by value, its history by value; a scrape of /metrics every 5 s
+    readers    10 requests a second: the list, a funnel, its history and both by value, values compared; a scrape of
+               /metrics every 5 s
     pages      those, and 1,000 clients of /api/v1/stream
 """
 
@@ -49,7 +50,7 @@ RATE_FIRST = 30_000.0  # events a second that the first span is filled for
 SETTLED_STEPS = 4
 SESSION_SECONDS = 120
 ROUNDS = 2  # of a span without readers, one with, one without, one with pages too
-QUIET_SECONDS = 15.0
+QUIET_SECONDS = 30.0
 LOOK_SECONDS = 0.005
 LOOKS_LEAST = 3
 FETCH_BYTES_MAX = 2**19

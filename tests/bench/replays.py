@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ SIZES, PEOPLE = (1_000_000, 10_000_000), 50_000
 MILLIONTHS = 1_000_000
 HEADER = ("events", "file, MB", "seconds", "events/s", "CPU an event, µs", "most memory, MB")
 MEMORY_RATIO_MAX = 1.25
+LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -91,18 +93,25 @@ def _replayed(folder: Path, events: int) -> Replayed:
         str(folder / "config.yaml"),
         "--json",
     ]
-    began = time.perf_counter()
+    began, memory = time.perf_counter(), 0
     with (folder / "said.json").open("wb") as said, (folder / "log.txt").open("wb") as log:
         child = subprocess.Popen(command, stdout=said, stderr=log)
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
+        while not (ended := os.wait4(child.pid, os.WNOHANG))[0]:
+            memory = max(memory, _memory(child.pid))
+            time.sleep(LOOK_SECONDS)
+    _, status, used = ended
+    child.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - began
     if child.returncode != 0:
         raise FunnelwatchError(f"replay ended with {child.returncode}: {(folder / 'log.txt').read_text()[-2000:]}")
-    size = (folder / "events.jsonl").stat().st_size
-    return Replayed(
-        events, size, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, json.loads((folder / "said.json").read_text())
-    )
+    size, printed = (folder / "events.jsonl").stat().st_size, json.loads((folder / "said.json").read_text())
+    return Replayed(events, size, seconds, used.ru_utime + used.ru_stime, memory, printed)
+
+
+def _memory(pid: int) -> int:
+    """The most bytes that a process has had so far. What `wait4` says of it has that of the process which began it, too."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def counts(said: Any) -> Counts:

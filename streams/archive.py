@@ -14,13 +14,13 @@ from streams.compare import judged
 from streams.past import Page, Recorded, page, points, recorded, splits_of
 from streams.periods import CompareAsked, Part, Span, Users, live, other, pairs
 from streams.points import FRAME, HOUR, KEPT_SECONDS, MINUTE, frame
+from streams.rates import Split
 from streams.reader import Reader, SourceView
 from streams.recorder import Record
 from streams.retention import BUCKET_US
 from streams.windows import FunnelCounts
 
 CELLS_MAX = 2500  # points × (1 + values) of a page
-AT_ONCE = 20
 NOTES = {
     "users": "Users are no proportion (who pays need not be among who viewed in the same window), so no interval and no test.",
     "entries": "Finished entries: Newcombe's interval of the difference; Fisher's exact test, or the score test where numbers allow.",
@@ -59,20 +59,19 @@ class Archive:
         found: Mapping[int, Recorded] = {}
         if asked.basis != "entries" and cut.boundaries:
             found = await self._recorded(counts, cut, int(asked.window), asked.by)
-        made: list[HistoryPoint] = []
-        for number, point in enumerate(points(counts, view.at_us, cut, int(asked.window), asked.basis, splits, found)):
-            made += [point] if point is not None else []
-            if number % max(1, AT_ONCE // len(splits)) == 0:
-                await asyncio.sleep(0)  # so that a long page does not hold up the loop
+        # At once, so that all points are of the same counts; CELLS_MAX bounds how long that takes.
+        made = list(points(counts, view.at_us, cut, int(asked.window), asked.basis, splits, found))
         return self._report(asked, view, cut, made), cut.next_us
 
     async def _recorded(self, counts: FunnelCounts, cut: Page, window: int, by: str | None) -> dict[int, Recorded]:
         step, definition = cut.recorded_step, counts.plan.definition
         begin_us = frame(cut.start_us, step) * FRAME * step * MICROS
-        names = await self._record.names(definition) if by is not None else {}
-        entries = await self._record.points(definition, step, begin_us, cut.end_us)
+        names, entries = await asyncio.gather(self._names(definition, by), self._record.points(definition, step, begin_us, cut.end_us))
         # In a thread: two days by minutes are a tenth of a second of work, and nothing of it changes meanwhile.
         return await asyncio.to_thread(recorded, entries, names, window, by, cut.boundaries)
+
+    async def _names(self, definition: int, by: str | None) -> dict[int, Split]:
+        return {} if by is None else await self._record.names(definition)
 
     def _view(self, funnel: str) -> tuple[SourceView, FunnelCounts]:
         view = self._reader.views[self._reader.config.funnel(funnel).source]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import erfc, exp, lgamma, log, log1p, sqrt
+from math import erfc, exp, inf, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
 from schemas.history import StepComparison
@@ -26,7 +26,8 @@ LEVEL = 0.05
 EXPECTED_MIN = 5.0  # of each cell of the table, for the score test: Cochran, Biometrics 10 (1954)
 EXACT_MAX = 1000  # events of two Poisson counts; from here on the normal approximation is within 0.1% of the limits
 TIES = 1 + 1e-7  # tables as unlikely as the one seen, but for rounding
-BISECTIONS = 60
+NEWTON_STEPS = 60
+CLOSE, NEGLIGIBLE = 1e-14, 1e-18
 
 
 @dataclass(frozen=True)
@@ -170,30 +171,52 @@ def binomial_test(k: int, n: int, share: float) -> float:
 def binomial_limits(k: int, n: int, confidence: float) -> tuple[float, float]:
     """Two-sided limits of a share: exact (Clopper and Pearson, Biometrika 26, 1934), Wilson's for great n."""
     if n > EXACT_MAX:
-        z = NormalDist().inv_cdf((1 + confidence) / 2)
-        p = k / n
-        middle, scale = p + z * z / (2 * n), 1 + z * z / n
-        spread = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+        return _wilson(k, n, confidence)
     tail = (1 - confidence) / 2
     return 1 - _upper(n - k, n, tail), _upper(k, n, tail)
 
 
+def _wilson(k: int, n: int, confidence: float) -> tuple[float, float]:
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    p = k / n
+    middle, scale = p + z * z / (2 * n), 1 + z * z / n
+    spread = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
 def _upper(k: int, n: int, tail: float) -> float:
-    """At which share k or fewer out of n have the chance `tail`."""
+    """At which share k or fewer out of n have the chance `tail`: by Newton's method on its logarithm, kept between bounds."""
     if k >= n:
         return 1.0
-    low, high = k / n, 1.0
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _at_most(k, n, middle) > tail else (low, middle)
-    return (low + high) / 2
+    low, share, high = k / n, _wilson(k, n, 1 - 2 * tail)[1], 1.0
+    for _ in range(NEWTON_STEPS):
+        chance, of_k = _lesser_tail(k, n, share)
+        miss = log(chance / tail) if chance else -inf
+        low, high = (share, high) if miss > 0 else (low, share)
+        step = miss * chance * (1 - share) / ((n - k) * of_k) if of_k else inf
+        if abs(step) <= CLOSE * share:
+            return share + step
+        share = share + step if low < share + step < high else (low + high) / 2
+    return share
 
 
 def _at_most(k: int, n: int, share: float) -> float:
-    if share >= 1:
-        return float(k >= n)
-    if share <= 0:
+    if k < 0:
+        return 0.0
+    if k >= n or share <= 0:
         return 1.0
-    yes, no = log(share), log1p(-share)
-    return min(1.0, sum(exp(_choose(n, i) + i * yes + (n - i) * no) for i in range(k + 1)))
+    return _lesser_tail(k, n, share)[0] if k < n * share else 1 - _lesser_tail(n - k - 1, n, 1 - share)[0]
+
+
+def _lesser_tail(k: int, n: int, share: float) -> tuple[float, float]:
+    """The chance of k or fewer, where k is less than is to be expected, and that of k: each fewer is less likely than the one before."""
+    if not 0 < share < 1:
+        return 0.0, 0.0
+    total = chance = of_k = exp(_choose(n, k) + k * log(share) + (n - k) * log1p(-share))
+    odds = (1 - share) / share
+    for i in range(k, 0, -1):
+        chance *= i / (n - i + 1) * odds
+        total += chance
+        if chance < NEGLIGIBLE * total:
+            break
+    return total, of_k

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import lru_cache, partial
+from itertools import groupby
+from math import sqrt
+from operator import sub
+from statistics import NormalDist
+from typing import cast
+
+from msgspec import Struct
 
 from schemas.duration import MICROS, Duration
 from schemas.errors import UsageError
@@ -18,14 +25,18 @@ from schemas.history import HistoryPoint, StagePoint, ValuePoint
 from schemas.report import Rate
 from streams.adjusted import poisson_limits
 from streams.points import HOUR, KEPT_SECONDS, MINUTE, TOTAL, VALUES_MAX, WORTH_SCALE, Shape, unpack
-from streams.rates import CONFIDENCE, Split, proportion, rate
+from streams.rates import CONFIDENCE, Split
 from streams.retention import CONVERSIONS, ENTRIES, EVENTS, VALUE
+from streams.sums import OPENED, Known, Past
 from streams.values import VALUE_SCALE
 from streams.windows import FunnelCounts, cell
 
 STEPS = tuple(Duration(text) for text in ("1m", "2m", "5m", "10m", "15m", "20m", "30m", "1h", "2h", "3h", "4h", "6h", "8h", "12h", "1d"))
 FEWEST_BY_DEFAULT = 300  # points; the finest step that gives no more is taken where none is asked for
 SPAN_BY_DEFAULT_US = HOUR * MICROS
+Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+Z_SQUARE = Z * Z
+PROPORTIONS_HELD = 16_384
 
 
 # Which points
@@ -158,46 +169,6 @@ def by_worth(observed: int, worth: float) -> Rate:
 # What is summed up anew
 
 
-class Past:
-    """Counts of spans that are over, from a funnel's buckets as of T. For one answer; buckets must not change meanwhile."""
-
-    def __init__(self, counts: FunnelCounts, at_us: int) -> None:
-        self._counts = counts
-        self._at_us = at_us
-        self._sums: dict[tuple[int, str], list[int]] = {}
-
-    def width(self, families: Iterable[str], start_us: int, end_us: int) -> int | None:
-        """The finest width of buckets (seconds) that hold the families and make up the span; None: none does."""
-        wanted = {*families}
-        for kept in self._counts.plan.kept:
-            width_us = kept.seconds * MICROS
-            aligned = start_us % width_us == 0 and end_us % width_us == 0
-            if aligned and wanted <= kept.families and start_us // width_us >= self._at_us // width_us - kept.count:
-                return kept.seconds
-        return None
-
-    def between(self, width: int, name: str, start_us: int, end_us: int) -> int:
-        """A count over the buckets from `start_us` until `end_us`, boundaries of that width."""
-        width_us = width * MICROS
-        oldest = self._oldest(width)
-        sums = self._sums.get((width, name))
-        if sums is None:
-            buckets = self._counts.buckets.get(width, {})
-            newest = max(buckets, default=oldest)
-            of_buckets = [buckets[b].get(name, 0) if b in buckets else 0 for b in range(oldest, newest + 1)]
-            sums = self._sums[width, name] = list(accumulate(of_buckets, initial=0))
-        first, end = (max(0, min(len(sums) - 1, at // width_us - oldest)) for at in (start_us, end_us))
-        return sums[max(first, end)] - sums[first]
-
-    def finished_us(self, width: int) -> int:
-        """Until when the entries of buckets of a width have had their time: the beginning of the first that may still convert."""
-        return self._counts.first_pending(width, self._at_us) * width * MICROS
-
-    def _oldest(self, width: int) -> int:
-        kept = next(kept for kept in self._counts.plan.kept if kept.seconds == width)
-        return self._at_us // (width * MICROS) - kept.count
-
-
 def splits_of(counts: FunnelCounts, dimension: str | None) -> list[Split | None]:
     """The total, and the values of a dimension with most entries since ever, in the order of their names."""
     if dimension is None:
@@ -214,83 +185,161 @@ def points(
     basis: str,
     splits: Sequence[Split | None],
     found: Mapping[int, Recorded],
-) -> Iterator[HistoryPoint | None]:
-    """The points of a page, one by one; None where there is nothing to say."""
+) -> Iterator[HistoryPoint]:
+    """The points of a page, one by one; none where there is nothing to say."""
     past = Past(counts, at_us)
-    for boundary_us in asked.boundaries:
-        yield _point(past, counts, boundary_us, window, basis, splits, found.get(boundary_us))
+    wanted = [boundary for boundary in asked.boundaries if basis == "entries" or boundary in found]
+    runs = [
+        _Run(past, window, tuple(boundaries), known, splits)
+        for known, boundaries in groupby(wanted, lambda boundary: past.known(boundary - window * MICROS, boundary, basis))
+        if known.entries or basis != "entries"
+    ]
+    for run in runs:
+        yield from run.points(basis, found)
 
 
-def _point(
-    past: Past, counts: FunnelCounts, boundary_us: int, window: int, basis: str, splits: Sequence[Split | None], found: Recorded | None
-) -> HistoryPoint | None:
-    span = _Window(past, counts, boundary_us, window, basis)
-    if (span.cohorts if basis == "entries" else found) is None:
-        return None
-    of_splits = [(split, span.stages(split, found)) for split in splits]
-    return HistoryPoint(
-        at=moment_of(boundary_us),
-        stages=of_splits[0][1] or (),
-        incomplete=found is not None and found.incomplete,
-        values=tuple(ValuePoint(value=split[1], stages=stages) for split, stages in of_splits if split is not None and stages is not None),
-    )
+# A page has ten thousand of these; they are what `schemas.history` and `schemas.report` say, at a tenth of the cost.
 
 
-class _Window:
-    """One window that ended at a boundary."""
+class PointRate(Struct, frozen=True, gc=False):
+    """`schemas.report.Rate`."""
 
-    def __init__(self, past: Past, counts: FunnelCounts, boundary_us: int, window: int, basis: str) -> None:
-        self._past, self._counts, self._basis = past, counts, basis
-        self._start_us, self._end_us = boundary_us - window * MICROS, boundary_us
-        self.cohorts = past.width((ENTRIES, CONVERSIONS), self._start_us, self._end_us) if basis == "entries" else None
-        self.reaches = past.width((EVENTS, VALUE), self._start_us, self._end_us)
+    numerator: int
+    denominator: float
+    rate: float | None = None
+    low: float | None = None
+    high: float | None = None
 
-    def stages(self, split: Split | None, found: Recorded | None) -> tuple[StagePoint, ...] | None:
-        """Every stage; None for a value of which nothing is known."""
-        users = found.users.get(split) if found is not None and self._basis != "entries" else None
-        if split is not None and self._nothing(split, users):
-            return None
-        worth = found.worth.get(split) if found is not None else None
-        return tuple(self._stage(stage, split, users, worth) for stage in range(len(self._counts.plan.funnel.stages)))
 
-    def _nothing(self, split: Split, users: Sequence[int] | None) -> bool:
-        if self.cohorts is not None:
-            return self._sum(self.cohorts, ENTRIES, 0, split) == 0
-        return users is None
+class PointStage(Struct, frozen=True, gc=False):
+    """`schemas.history.StagePoint`."""
 
-    def _stage(self, stage: int, split: Split | None, users: Sequence[int] | None, worth: Sequence[int] | None) -> StagePoint:
-        events = value = None
-        if self.reaches is not None:
-            events = self._sum(self.reaches, EVENTS, stage, split)
-            value = self._sum(self.reaches, VALUE, stage, split) / VALUE_SCALE
-        if self.cohorts is not None:
-            step, pending = self._finished(self.cohorts, stage, split)
-            last = stage == len(self._counts.plan.funnel.stages) - 1
-            return StagePoint(
-                step=step,
-                pending=pending,
-                entries=self._sum(self.cohorts, ENTRIES, stage, split),
-                conversions=None if last else self._sum(self.cohorts, CONVERSIONS, stage, split),
-                events=events,
-                value=value,
+    users: int | None
+    step: PointRate | None
+    entries: int | None
+    conversions: int | None
+    pending: PointRate | None
+    events: int | None
+    value: float | None
+
+
+class PointValue(Struct, frozen=True, gc=False):
+    """`schemas.history.ValuePoint`."""
+
+    value: str
+    stages: tuple[PointStage, ...]
+
+
+_Row = tuple[PointStage, ...]  # every stage of one window
+
+
+class _Run:
+    """Windows that end at neighbouring boundaries and of which the same is known; their counts are taken at once."""
+
+    def __init__(self, past: Past, window: int, boundaries: Sequence[int], known: Known, splits: Sequence[Split | None]) -> None:
+        self._boundaries, self._splits, self._known = boundaries, splits, known
+        self._stages = past.counts.plan.funnel.stages
+        self._whole: dict[str, list[int]] = {}  # by name of a count, at each boundary
+        self._finished: dict[str, list[int]] = {}  # of the entries that have had their time
+        starts = [boundary - window * MICROS for boundary in boundaries]
+        untils = [past.finished_us(past.width(OPENED, *span) or 0, *span) for span in zip(starts, boundaries)] if known.entries else starts
+        sums = past.sums(known.families, {*starts, *untils, *boundaries})
+        between, finished = sums.between(starts, boundaries), sums.between(starts, untils)
+        for name, running in sums.running([*self._names()]):
+            self._whole[name] = between(running)
+            if known.entries and name[0] in OPENED:
+                self._finished[name] = finished(running)
+
+    def _names(self) -> Iterator[str]:
+        last = len(self._stages) - 1
+        for split in self._splits:
+            for place, stage in enumerate(self._stages):
+                of = split or ()
+                if self._known.entries:
+                    yield cell(ENTRIES, place, *of)
+                    if place < last:
+                        yield cell(CONVERSIONS, place, *of)
+                if self._known.events:
+                    yield cell(EVENTS, place, *of)
+                    if stage.value is not None:
+                        yield cell(VALUE, place, *of)
+
+    def points(self, basis: str, found: Mapping[int, Recorded]) -> Iterator[HistoryPoint]:
+        rows = self._cohort_rows if basis == "entries" else partial(self._recorded_rows, basis, [found[at] for at in self._boundaries])
+        total, *of_values = [rows(split) for split in self._splits]
+        values = [split[1] for split in self._splits if split is not None]
+        for place, boundary_us in enumerate(self._boundaries):
+            of_value = zip(values, [row[place] for row in of_values])
+            yield HistoryPoint.model_construct(
+                at=moment_of(boundary_us),
+                stages=cast("tuple[StagePoint, ...]", total[place]),
+                incomplete=boundary_us in found and found[boundary_us].incomplete,
+                values=cast("tuple[ValuePoint, ...]", tuple([PointValue(value, row) for value, row in of_value if row is not None])),
             )
-        return StagePoint(users=None if users is None else users[stage], step=self._step(stage, users, worth), events=events, value=value)
 
-    def _step(self, stage: int, users: Sequence[int] | None, worth: Sequence[int] | None) -> Rate | None:
-        if not stage:
-            return None
-        if self._basis == "adjusted":
-            return None if worth is None else by_worth(worth[2 * stage - 2], worth[2 * stage - 1] / WORTH_SCALE)
-        return None if users is None else rate(users[stage], users[stage - 1])
+    def _cohort_rows(self, split: Split | None) -> list[_Row | None]:
+        """The windows of a split on basis entries; None where a value has none."""
+        nothing = [None] * len(self._boundaries)
+        columns: list[Iterable[PointStage]] = []
+        for stage in range(len(self._stages)):
+            entries = self._column(ENTRIES, stage, split)
+            conversions = nothing if stage == len(self._stages) - 1 else self._column(CONVERSIONS, stage, split)
+            steps: Sequence[PointRate | None] = nothing
+            pending: Sequence[PointRate | None] = nothing
+            if stage:
+                names = [cell(family, stage - 1, *(split or ())) for family in (CONVERSIONS, ENTRIES)]
+                done = [self._finished[name] for name in names]
+                steps = list(map(_proportion, *done))
+                pending = list(map(_rate, *[map(sub, self._whole[name], before) for name, before in zip(names, done)]))
+            columns.append(map(PointStage, nothing, steps, entries, conversions, pending, *self._reached(stage, split)))
+        opened = self._column(ENTRIES, 0, split)
+        return [row if split is None or count else None for row, count in zip(zip(*columns), opened)]
 
-    def _finished(self, width: int, stage: int, split: Split | None) -> tuple[Rate | None, Rate | None]:
-        if not stage:
-            return None, None
-        until_us = max(self._start_us, min(self._end_us, self._past.finished_us(width)))
-        names = [cell(family, stage - 1, *(split or ())) for family in (CONVERSIONS, ENTRIES)]
-        done = [self._past.between(width, name, self._start_us, until_us) for name in names]
-        late = [self._past.between(width, name, until_us, self._end_us) for name in names]
-        return proportion(done[0], done[1]), rate(late[0], late[1])
+    def _recorded_rows(self, basis: str, found: Sequence[Recorded], split: Split | None) -> list[_Row | None]:
+        """The windows of a split as they were recorded; None where a value was not."""
+        nothing = [None] * len(self._boundaries)
+        of_users, of_worth = [recorded.users.get(split) for recorded in found], [recorded.worth.get(split) for recorded in found]
+        columns: list[Iterable[PointStage]] = []
+        for stage in range(len(self._stages)):
+            users = [None if of is None else of[stage] for of in of_users]
+            steps: Sequence[PointRate | None] = nothing
+            if stage and basis == "adjusted":
+                steps = [None if of is None else _by_worth(of[2 * stage - 2], of[2 * stage - 1] / WORTH_SCALE) for of in of_worth]
+            elif stage:
+                steps = [None if of is None else _rate(of[stage], of[stage - 1]) for of in of_users]
+            columns.append(map(PointStage, users, steps, nothing, nothing, nothing, *self._reached(stage, split)))
+        return [row if split is None or of is not None else None for row, of in zip(zip(*columns), of_users)]
 
-    def _sum(self, width: int, family: str, stage: int, split: Split | None) -> int:
-        return self._past.between(width, cell(family, stage, *(split or ())), self._start_us, self._end_us)
+    def _reached(self, stage: int, split: Split | None) -> tuple[Sequence[int | None], Sequence[float | None]]:
+        """Events and value."""
+        if not self._known.events:
+            return [None] * len(self._boundaries), [None] * len(self._boundaries)
+        events = self._column(EVENTS, stage, split)
+        if self._stages[stage].value is None:
+            return events, [0.0] * len(events)
+        return events, [value / VALUE_SCALE for value in self._column(VALUE, stage, split)]
+
+    def _column(self, family: str, stage: int, split: Split | None) -> list[int]:
+        return self._whole[cell(family, stage, *(split or ()))]
+
+
+def _rate(numerator: int, denominator: int) -> PointRate:
+    """`rates.rate`."""
+    return PointRate(numerator, denominator, numerator / denominator if denominator else None)
+
+
+@lru_cache(maxsize=PROPORTIONS_HELD)
+def _proportion(numerator: int, denominator: int) -> PointRate:
+    """`rates.proportion`, to the last bit. Small counts come again and again."""
+    if not denominator:
+        return PointRate(numerator, denominator)
+    p, n = numerator / denominator, denominator
+    scale = 1 + Z_SQUARE / n
+    middle = (p + Z_SQUARE / (2 * n)) / scale
+    spread = Z * sqrt(p * (1 - p) / n + Z_SQUARE / (4 * n * n)) / scale
+    return PointRate(numerator, denominator, p, max(0.0, middle - spread), min(1.0, middle + spread))
+
+
+def _by_worth(observed: int, worth: float) -> PointRate:
+    found = by_worth(observed, worth)
+    return PointRate(found.numerator, found.denominator, found.rate, found.low, found.high)

@@ -10,10 +10,11 @@ from schemas.errors import UsageError
 from schemas.event import iso, moment_of
 from schemas.history import Side
 from schemas.report import Rate
-from streams.past import Past, by_worth
+from streams.past import by_worth
 from streams.points import HOUR, Worth
 from streams.rates import Split, proportion, rate
 from streams.retention import CONVERSIONS, CONVERTED, ENTRIES, USERS
+from streams.sums import Past
 from streams.windows import FunnelCounts, cell
 
 VALUES_COMPARED_MAX = 100
@@ -64,7 +65,7 @@ class Span:
         self._width, self.start_us, self.end_us = self._snapped(period_us, at_us)
 
     def _snapped(self, period_us: tuple[int, int], at_us: int) -> tuple[int, int, int]:
-        families = (ENTRIES, CONVERSIONS) if self._worth is None else (ENTRIES, CONVERTED)
+        families = frozenset((ENTRIES, CONVERSIONS if self._worth is None else CONVERTED))
         start_us, end_us = period_us
         if not start_us < end_us <= at_us:
             raise UsageError(f"{iso(start_us)} to {iso(end_us)} is no period before the newest counts ({iso(at_us)})")
@@ -83,7 +84,7 @@ class Span:
     def rate(self, stage: int, split: Split | None) -> Rate:
         """Of the step into a stage."""
         if self._worth is not None:
-            observed = self._past.between(self._width, cell(CONVERTED, stage, *(split or ())), self.start_us, self.end_us)
+            observed = self._past.between(cell(CONVERTED, stage, *(split or ())), self.start_us, self.end_us)
             return by_worth(observed, self._worth.worth(stage, self.start_us, self.end_us, split))
         return proportion(*self._finished(stage - 1, split, pending=False))
 
@@ -99,15 +100,15 @@ class Span:
         return sum(self._finished(stage, split, pending=True)[1] for stage in range(len(self._plan.funnel.stages) - 1))
 
     def _finished(self, stage: int, split: Split | None, *, pending: bool) -> tuple[int, int]:
-        until_us = max(self.start_us, min(self.end_us, self._past.finished_us(self._width)))
+        until_us = self._past.finished_us(self._width, self.start_us, self.end_us)
         start_us, end_us = (until_us, self.end_us) if pending else (self.start_us, until_us)
         names = [cell(family, stage, *(split or ())) for family in (CONVERSIONS, ENTRIES)]
-        converted, opened = (self._past.between(self._width, name, start_us, end_us) for name in names)
+        converted, opened = (self._past.between(name, start_us, end_us) for name in names)
         return converted, opened
 
     def size(self, split: Split) -> int:
         """How many entered."""
-        return self._past.between(self._width, cell(ENTRIES, 0, *split), self.start_us, self.end_us)
+        return self._past.between(cell(ENTRIES, 0, *split), self.start_us, self.end_us)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ DENOMINATOR_METRIC = "funnel_conversion_denominator"
 REACHED_METRIC, CORRECTIONS_METRIC, VALUE_METRIC = "funnel_stage_reached_total", "funnel_corrections_total", "funnel_stage_value_total"
 TIMES_METRIC = "funnel_time_to_convert_seconds"
 ADJUSTED_SHARE = 300  # of a window may pass until its adjusted rates are taken anew: they cost most, and change slowest
+ADJUSTED_AT_ONCE = 16  # rates; then others may have their turn
 METRICS = frozenset(
     (
         USERS_METRIC, ENTRIES_METRIC, INCOMPLETE_METRIC, RATIO_METRIC, NUMERATOR_METRIC, DENOMINATOR_METRIC,
@@ -196,12 +197,13 @@ class _Window:
 
     def _adjust(self, rates: AdjustedRates) -> Iterator[dict[str, str]]:
         self.adjusted = []
-        for step in self.steps:
+        for number, step in enumerate(self.steps, 1):
             found = rates.parts(step.stage, self.seconds, step.split)
             if found is not None:
                 observed, worth = found
                 self.adjusted.append((step.adjusted, min(1.0, observed / worth), observed, round(worth, 3)))
-            yield {}
+            if number % ADJUSTED_AT_ONCE == 0:
+                yield {}
 
 
 def _counts(cells: Cells, names: Iterable[str]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from fractions import Fraction
 from math import comb
 
 import pytest
@@ -69,6 +70,36 @@ def test_exact_and_approximate_limits_of_a_share_meet() -> None:
     assert exact == pytest.approx((0.2717, 0.3295), abs=1e-3)
     assert near == pytest.approx((0.2911, 0.3090), abs=1e-3)
     assert binomial_test(530, 1000, 0.5) == pytest.approx(binomial_test(531, 1001, 0.5), abs=0.01)
+
+
+def at_most(k: int, n: int, share: Fraction) -> Fraction:
+    return sum((comb(n, i) * share**i * (1 - share) ** (n - i) for i in range(k + 1)), Fraction())
+
+
+def test_exact_limits_are_where_fewer_or_more_would_have_a_fortieth_chance() -> None:
+    """By fractions: just inside a limit the chance is more, just outside it is less."""
+    chance = random.Random(9)
+    for n in (1, 2, 7, 60, 300):
+        k = chance.randint(0, n)
+        low, high = binomial_limits(k, n, 0.95)
+        close = Fraction(1, 10**11)
+        if k < n:
+            assert at_most(k, n, Fraction(high) * (1 + close)) < Fraction(1, 40) < at_most(k, n, Fraction(high) * (1 - close))
+        else:
+            assert high == 1
+        if k:
+            assert 1 - at_most(k - 1, n, Fraction(low) * (1 - close)) < Fraction(1, 40) < 1 - at_most(k - 1, n, Fraction(low) * (1 + close))
+        else:
+            assert low == 0
+
+
+def test_the_exact_test_is_twice_the_lesser_tail_by_fractions() -> None:
+    chance = random.Random(2)
+    for _ in range(60):
+        n = chance.choice([1, 3, 20, 200])
+        k, share = chance.randint(0, n), Fraction(chance.randint(1, 999), 1000)
+        expected = min(Fraction(1), 2 * min(at_most(k, n, share), 1 - at_most(k - 1, n, share)))
+        assert binomial_test(k, n, float(share)) == pytest.approx(float(expected), rel=1e-11)
 
 
 def test_a_ratio_to_nothing_has_no_upper_end() -> None:

@@ -167,6 +167,45 @@ def test_what_a_caller_has_is_not_sent_again(readings: ShopReadings, path: str) 
     assert ask(readings, path, {"If-None-Match": '"x"'}).content == first.content
 
 
+def test_a_late_event_is_in_the_history_of_the_next_tick() -> None:
+    """A point that was answered is answered anew: what its window holds may still change."""
+
+    async def go() -> None:
+        readings = ShopReadings()
+        await readings.shop.run(600)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(readings.app()), base_url="http://funnelwatch") as client:
+
+            async def opened() -> list[int]:
+                answer = await client.get(HISTORY, params={"window": "5m", "basis": "entries"})
+                return [point["stages"][0]["entries"] for point in answer.json()["points"]]
+
+            await readings.hub.publish()
+            before = await opened()
+            assert await opened() == before
+            late_us = readings.shop.at_us - 300 * 1_000_000
+            counts = readings.shop.reader.views["web"].counts["f"]
+            for kept in counts.plan.kept:
+                counts.add(kept.seconds, late_us // (kept.seconds * 1_000_000), {"e0": 1})
+            await readings.hub.publish()
+            gained = [now - then for then, now in zip(before, await opened())]
+            assert gained == [0] * (len(gained) - 5) + [1] * 5
+
+    asyncio.run(go())
+
+
+def test_json_and_table_of_one_page_do_not_take_each_others_place(readings: ShopReadings) -> None:
+    asked = {"window": "5m", "by": "device", "basis": "entries"}
+    for _ in range(2):
+        assert ask(readings, HISTORY, **asked).json()["points"]
+        assert ask(readings, HISTORY, format="csv", **asked).text.startswith("at,value,stage")
+
+
+def test_history_is_written_as_its_schema_writes_it(readings: ShopReadings) -> None:
+    for basis in ("users", "entries", "adjusted"):
+        text = ask(readings, HISTORY, window="1h", by="device", basis=basis).text
+        assert HistoryReport.model_validate_json(text).model_dump_json() == text
+
+
 def test_a_report_is_made_once_a_tick_whoever_asks() -> None:
     async def go() -> None:
         readings = ShopReadings()

@@ -39,7 +39,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(known), help="; ".join(known))
     parser.add_argument("--seeds", type=int, default=SEEDS, help="runs of each experiment")
     parser.add_argument("--seed", type=int, help="only this one, to see a failure again")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long the soak lasts; 3600 for the hour")
+    parser.add_argument(
+        "--seconds", type=float, default=600.0, help="how long the soak lasts, 300 at least to see memory grow; 3600 for the hour"
+    )
     parser.add_argument("--quick", action="store_true", help="the quick third, one seed each")
     parser.add_argument("--record", type=Path, metavar="FILE", help="keep every run there; what is in it is not played again, but reported")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the page, as Markdown")

@@ -45,7 +45,7 @@ class Parts:
     redis_server: Path
     rate: float = 2_500.0  # events a second
     patience: float = 1.0  # times the 60 s in which everything must have recovered; more only where the machine is busy
-    soak_seconds: float = 60.0
+    soak_seconds: float = 600.0
 
 
 class Scene:

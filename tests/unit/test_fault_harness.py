@@ -117,8 +117,8 @@ def test_a_slice_of_laps_is_the_clicks_one_by_one() -> None:
 @pytest.mark.parametrize(("late", "complaint"), [((130_000, 50), "grew from"), ((100_000, 60), "files open")])
 def test_a_soak_sees_what_grows(late: tuple[int, int], complaint: str) -> None:
     with pytest.raises(AssertionError, match=complaint):
-        flat([(100_000, 50)] * 40 + [late] * 10, "worker 0")
-    flat([(50_000, 20)] * 10 + [(100_000, 50)] * 40, "worker 0")
+        flat([(100_000, 50)] * 400 + [late] * 100, "worker 0")
+    flat([(50_000, 20)] * 100 + [(100_000, 50)] * 400, "worker 0")
 
 
 def test_the_last_line_says_how_many_runs_of_each_failed() -> None:

@@ -20,6 +20,7 @@ from tests.oracle_events import Record
 
 RATE = 10_000.0
 SAMPLE_SECONDS = 1.0
+SAMPLES_LEAST = 300  # until then a worker is still filling what it may hold
 GROWTH_MAX = 1.15  # of memory, from the second fifth of the time to the last
 FILES_SPARE = 5
 STATES_MAX = {"WORKER__STATES_MAX": "10000"}  # so that what a worker may hold is held early on
@@ -66,9 +67,9 @@ def _size(worker: FaultyWorker) -> tuple[int, int]:
 
 def flat(samples: Sequence[tuple[int, int]], whose: str) -> None:
     """Neither memory nor open files have grown since the second fifth of the time; too short a time shows nothing."""
-    fifth = len(samples) // 5
-    if fifth < 5:
+    if len(samples) < SAMPLES_LEAST:
         return
+    fifth = len(samples) // 5
     early, late = samples[fifth : 2 * fifth], samples[-fifth:]
     memory = [median(kilobytes for kilobytes, _ in part) for part in (early, late)]
     files = [max(files for _, files in part) for part in (early, late)]

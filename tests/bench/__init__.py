@@ -2,7 +2,8 @@
 
     limit                   a bare aiokafka loop that counts records (bare.py)
     funnelwatch             one worker, as it is run
-    handwritten             an aiokafka loop with Redis pipelines (handwritten.py)
+    handwritten             an aiokafka loop with Redis pipelines; a restart loses the journeys (handwritten.py)
+    handwritten-stored      the same with journeys and positions in Redis (handwritten_stored.py)
     bytewax, quix           the same job with these libraries (with_bytewax.py, with_quix.py)
     kafka-streams, -2       the same on the JVM, with one thread and with two (kafka_streams)
     faust, faust-summed     a plain Faust agent, and one that sums what it sends (plain.py)

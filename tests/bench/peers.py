@@ -35,6 +35,11 @@ class Handwritten(Peer):
     module: ClassVar[str] = "tests.bench.handwritten"
 
 
+class HandwrittenStored(Peer):
+    name: ClassVar[str] = "handwritten-stored"
+    module: ClassVar[str] = "tests.bench.handwritten_stored"
+
+
 class Apart(Peer):
     """Runs in the peers' environment, with those modules of the checkout that need nothing else."""
 
@@ -58,4 +63,4 @@ class Quix(Apart):
     module: ClassVar[str] = "tests.bench.with_quix"
 
 
-PEERS: dict[str, type[Contender]] = {kind.name: kind for kind in (Handwritten, Bytewax, Quix)}
+PEERS: dict[str, type[Contender]] = {kind.name: kind for kind in (Handwritten, HandwrittenStored, Bytewax, Quix)}

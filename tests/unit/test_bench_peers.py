@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import re
 import sys
+import uuid
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
+from streams.embedded import Valkey
 from tests.bench import peers
 from tests.bench.contenders import Task
 from tests.bench.handwritten import Journeys
+from tests.bench.handwritten_stored import Stored
 from tests.bench.journey import WIDTHS_SECONDS, Sums, decode, journey, step
 from tests.bench.peers import OtherPython
 from tests.bench.workload import BEGIN_MS, CONVERSION_MS, Click, Counts, clicks, recount
@@ -108,3 +113,19 @@ def test_a_python_that_a_framework_cannot_run_on_is_told_which_it_must_be(monkey
             contender.prepare()
     finally:
         contender.close()
+
+
+async def test_the_stored_peer_goes_on_where_another_died(valkey: Valkey) -> None:
+    """Counts are those of all clicks, though nobody had in memory what another had counted."""
+    group, ends = f"stored-{uuid.uuid4().hex}", (0, 1000, 1001, len(FOUND))
+    async with Redis.from_url(valkey.url) as redis:
+        for start, end in pairwise(ends):
+            stored = Stored(redis, group)
+            assert (await stored.positions([0])).get(0, 0) == start
+            await stored.take({0: [click.value() for click in FOUND[start:end]]}, {0: end})
+        counts: Counter[tuple[str, int, str | None]] = Counter()
+        async for key in redis.scan_iter(match=f"{group}:3600:*"):
+            for field, count in (await redis.hgetall(key)).items():
+                family, stage, channel = field.decode().split(":")
+                counts[family, int(stage), channel or None] += int(count)
+    assert {cell: count for cell, count in counts.items() if count} == recount(FOUND)

@@ -71,6 +71,7 @@ def test_every_target_of_the_issue_is_asked_for() -> None:
     assert {target.other: target.least for target in TARGETS} == {
         "limit": 0.40,
         "handwritten": 2,
+        "handwritten-stored": 2,
         "bytewax": 2.5,
         "quix": 4,
         "kafka-streams": 0.7,

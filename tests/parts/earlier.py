@@ -38,6 +38,7 @@ from streams.ledger.redis import RedisLedger
 from streams.plan import LAYOUT, Plan
 from streams.reader import Reader
 from streams.recorder import Recorder, RedisRecord
+from streams.web.history import points_json
 from tests.oracle_events import Record
 from tests.parts.alerts import NIGHT_US, notification
 from tests.traffic import CONFIG, FIRST_MS, clicks, partition_of
@@ -95,7 +96,7 @@ async def history(client: Redis, reader: Reader) -> list[dict[str, Any]]:
     """What is recorded of the first funnel, as the API says it."""
     asked = HistoryAsked("purchase", Duration("5m"), "users", None, "1m", FIRST_MS * 1000, None, 500)
     report, _ = await Archive(reader, RedisRecord(client, PREFIX)).history(asked)
-    points: list[dict[str, Any]] = report.model_dump(mode="json")["points"]
+    points: list[dict[str, Any]] = json.loads(points_json(report))
     return points
 
 

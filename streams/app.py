@@ -60,7 +60,9 @@ def build_app(config: Config, settings: Settings) -> FunnelApp:
     service = Service(config, settings, version)
     app = FunnelApp(settings.kafka.group, **_faust_settings(settings))
     transport = cast(Transport, app.transport)
-    transport.fetch_bytes_min, transport.fetch_wait_ms = settings.kafka.fetch_bytes_min, settings.kafka.fetch_wait_ms
+    # What one partition may give must be enough, or the broker would wait with all that it has.
+    transport.fetch_bytes_min = min(settings.kafka.fetch_bytes_min, settings.kafka.fetch_bytes_max // 2)
+    transport.fetch_wait_ms = settings.kafka.fetch_wait_ms
     watched: dict[str, Watched] = {}
     app.service = service
     app.custody = service.custodian = Custodian(

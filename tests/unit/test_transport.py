@@ -52,13 +52,15 @@ class Fetching(Consumer):
         return [(chunk.tp.partition, chunk.start, chunk.next) for chunk in chunks]
 
 
-async def test_a_fetch_waits_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("bytes_max", "bytes_min"), [(65_536, 4096), (4096, 2048)])
+async def test_a_fetch_waits_as_the_settings_say(monkeypatch: pytest.MonkeyPatch, bytes_max: int, bytes_min: int) -> None:
+    """Never for more than one partition may give at once."""
     found = Config.model_validate({"sources": [{"name": "web", "topic": "clicks"}], "funnels": [funnel()]})
-    settings = Settings(kafka=KafkaSettings(fetch_bytes_min=4096, fetch_wait_ms=70))
+    settings = Settings(kafka=KafkaSettings(fetch_bytes_min=4096, fetch_bytes_max=bytes_max, fetch_wait_ms=70))
     app = build_app(found, settings)
     monkeypatch.setattr(AIOKafkaConsumerThread, "_create_worker_consumer", lambda *_: SimpleNamespace())
     consumer = ConsumerThread._create_worker_consumer(object.__new__(ConsumerThread), app.transport)
-    assert (consumer._fetch_min_bytes, consumer._fetch_max_wait_ms) == (4096, 70)
+    assert (consumer._fetch_min_bytes, consumer._fetch_max_wait_ms) == (bytes_min, 70)
 
 
 async def test_a_hole_that_retention_did_not_make_is_passed_over() -> None:

@@ -12,7 +12,7 @@ from tests.faults.catalogue import experiment
 from tests.faults.scene import PARTITIONS, Scene
 from tests.faults.workers import FaultyWorker
 
-TRIES_MAX = 6
+TRIES_MAX = 10
 BACKLOG = 30_000
 FENCES_OFF = {"WORKER__FENCES": "false"}
 

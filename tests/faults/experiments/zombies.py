@@ -11,6 +11,7 @@ from tests.books import read_books, wrong_cells
 from tests.faults.catalogue import experiment
 from tests.faults.scene import PARTITIONS, Scene
 from tests.faults.workers import FaultyWorker
+from tests.traffic import clicks
 
 TRIES_MAX = 10
 BACKLOG = 30_000
@@ -31,7 +32,8 @@ def zombie(scene: Scene) -> None:
 
 def sleep_through(scene: Scene, sleeper: FaultyWorker, other: FaultyWorker, number: int) -> None:
     """Stop the sleeper in the middle of a backlog, wake it when the other has counted all, wait until both count."""
-    scene.backlog(scene.stream[number * BACKLOG : (number + 1) * BACKLOG], sleeper, other)
+    stream = clicks(TRIES_MAX * BACKLOG, scene.seed)
+    scene.backlog(stream[number * BACKLOG : (number + 1) * BACKLOG], sleeper, other)
     scene.progress(scene.dice.randrange(BACKLOG // 12, BACKLOG // 4))
     sleeper.pause()
     scene.over()

@@ -7,14 +7,15 @@ named by `Pending`, and the caller brings it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar, cast
 
 from schemas.duration import MICROS
 from schemas.event import Batch, Rejected
 from streams.audit import Arrived, Audit, Checked, add
-from streams.journeys import Folding, Gathered, fold, gather
+from streams.journeys import Folding, Gathered, gather
 from streams.ledger.contract import Write
 from streams.plan import Plan, Prepared
 from streams.pseudonym import Pseudonyms
@@ -24,8 +25,24 @@ from streams.tally import Deltas, tally
 from streams.values import Registry
 
 SLICE_RECORDS = 512
+P = ParamSpec("P")
 T = TypeVar("T")
 Steps = Generator[None, None, T]  # work of a few milliseconds a step; what it comes to is returned at the end
+
+
+def at_once(steps: Callable[P, Steps[T]]) -> Callable[P, T]:
+    """The same work without pauses, for whom nobody waits."""
+
+    @wraps(steps)
+    def work(*given: P.args, **more: P.kwargs) -> T:
+        taken = steps(*given, **more)
+        while True:
+            try:
+                next(taken)
+            except StopIteration as done:
+                return cast(T, done.value)
+
+    return work
 
 
 @dataclass
@@ -75,20 +92,6 @@ class ShardCount:
         self._folded = 0  # chunks
         self._recent: Mapping[str, bytes] = {}  # states that the last of them changed
 
-    def decode(
-        self,
-        start: int,
-        following: int,
-        values: Sequence[bytes | None],
-        keys: Sequence[bytes | None],
-        now_us: int,
-        upstream: Mapping[int, int] | None = None,
-        *,
-        whole: bool = False,
-    ) -> Pending:
-        """Decode a chunk and say what its fold needs. `whole`: keep every decoded record with it."""
-        return at_once(self.decoding(start, following, values, keys, now_us, upstream, whole=whole))
-
     def decoding(
         self,
         start: int,
@@ -100,7 +103,7 @@ class ShardCount:
         *,
         whole: bool = False,
     ) -> Steps[Pending]:
-        """`decode` in steps."""
+        """Decode a chunk in steps, and say what its fold needs. `whole`: keep every decoded record with it."""
         skew_us = self.plan.source.max_skew.micros
         found = None if whole else (yield from self._in_slices(values, keys, now_us, skew_us))
         if found is None:
@@ -125,6 +128,8 @@ class ShardCount:
             own_ids,
             {} if self.names is None else self.names.former(entities, batch.entities, gathered.missing),
         )
+
+    decode = at_once(decoding)
 
     def _in_slices(
         self, values: Sequence[bytes | None], keys: Sequence[bytes | None], now_us: int, skew_us: int
@@ -162,17 +167,18 @@ class ShardCount:
             if entity not in self.states:
                 self.states[entity], self._moving[entity] = packed if self.names is None else self.names.carried(packed), name
 
-    def fold(self, pending: Pending, trace: Reached | None = None) -> Counted:
-        """Fold a chunk whose needs were met; every reach is added to `trace` where one is given."""
-        return at_once(self.folding(pending, trace))
-
     def folding(self, pending: Pending, trace: Reached | None = None) -> Steps[Counted]:
-        """`fold` in steps. Nothing of it is to be seen before the last one; the states must not change meanwhile."""
+        """Fold a chunk whose needs were met, in steps; every reach is added to `trace` where one is given.
+
+        Nothing of it is to be seen before the last step; the states must not change meanwhile.
+        """
         if self.names is not None:
             self.names.recognise(pending.batch, pending.own_ids, pending.gathered.places, self.states)
         if self.audit is not None:
             return (yield from self._audited(self.audit, pending, trace))
         return (yield from self._fold(pending, pending.prepared, trace))
+
+    fold = at_once(folding)
 
     def _fold(self, pending: Pending, prepared: Prepared, trace: Reached | None) -> Steps[Counted]:
         # A chunk may be decoded before the one ahead of it is folded; what was gathered longer ago is gathered anew.
@@ -200,7 +206,7 @@ class ShardCount:
         part = audit.part(pending.arrived, pending.batch, pending.prepared, new)
         counted = yield from self._fold(pending, pending.prepared if part is None else part.others, trace)
         if part is not None:
-            apart = fold(self.plan, part.batch, part.prepared, self.states, trace)
+            apart = Folding(self.plan, part.batch, part.prepared, self.states, trace).whole()
             deltas = tally(self.plan, apart, self.watermark_us, {})
             audit.counted(deltas)
             add(counted.write.deltas, deltas)
@@ -256,16 +262,6 @@ class Sweep:
         if self.cursor == 0:
             self._begun_us = watermark_us
         self.cursor = cursor
-
-
-def at_once(steps: Steps[T]) -> T:
-    """All steps of a work, one behind the other."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            found: T = done.value
-            return found
 
 
 def _places_to_indexes(batch: Batch, bad: list[Rejected]) -> list[Rejected]:

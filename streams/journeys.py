@@ -108,6 +108,11 @@ class Folding:
         skip = {bad.index for bad in prepared.bad}
         self.out.watermark_us = max((t for i, t in enumerate(batch.times) if i not in skip) if skip else batch.times, default=-1)
 
+    def whole(self) -> Fold:
+        """Fold what is left, at once; what the batch did."""
+        self.some(len(self._batch))
+        return self.out
+
     def some(self, events: int) -> bool:
         """Fold entities until they come to so many events; whether there are more."""
         batch, prepared, plan, out, trace, recent = self._batch, self._prepared, self._plan, self.out, self._trace, self._recent
@@ -173,21 +178,6 @@ class Folding:
         self._next = at
         out.applied += applied
         return at < len(entities)
-
-
-def fold(
-    plan: Plan,
-    batch: Batch,
-    prepared: Prepared,
-    states: Mapping[str, bytes],
-    trace: Reached | None = None,
-    gathered: Gathered | None = None,
-    recent: Mapping[str, bytes] = NOTHING_RECENT,
-) -> Fold:
-    """Fold a batch at once, and say what it did; see `Folding`."""
-    folding = Folding(plan, batch, prepared, states, trace, gathered, recent)
-    folding.some(len(batch))
-    return folding.out
 
 
 def _ascend(places: list[int], times: list[int]) -> bool:

@@ -55,9 +55,10 @@ async def count(consumer: AIOKafkaConsumer, redis: Redis, group: str, progress: 
         await consumer.commit()
 
 
-async def main(address: str, topic: str, group: str, progress: str, redis_url: str) -> None:
-    consumer = AIOKafkaConsumer(
-        topic,
+def consumer_of(address: str, group: str, *topics: str) -> AIOKafkaConsumer:
+    """With the fetch settings of the limit; offsets are committed by hand, if at all."""
+    return AIOKafkaConsumer(
+        *topics,
         bootstrap_servers=address,
         group_id=group,
         auto_offset_reset="earliest",
@@ -65,6 +66,10 @@ async def main(address: str, topic: str, group: str, progress: str, redis_url: s
         max_partition_fetch_bytes=FETCH_BYTES,
         fetch_max_wait_ms=FETCH_WAIT_MS,
     )
+
+
+async def main(address: str, topic: str, group: str, progress: str, redis_url: str) -> None:
+    consumer = consumer_of(address, group, topic)
     await consumer.start()
     await count(consumer, Redis.from_url(redis_url), group, Progress(Path(progress)))
 

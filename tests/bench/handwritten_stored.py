@@ -18,7 +18,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from redis.asyncio import Redis
 
-from tests.bench.bare import FETCH_BYTES, FETCH_WAIT_MS
+from tests.bench.handwritten import consumer_of
 from tests.bench.journey import COLLECT_AFTER, Journey, Sums, decode, journey, step
 from tests.bench.progress import Progress
 
@@ -79,14 +79,7 @@ class Seeking(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is u
 
 
 async def main(address: str, topic: str, group: str, progress: str, redis_url: str) -> None:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=address,
-        group_id=group,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=FETCH_BYTES,
-        fetch_max_wait_ms=FETCH_WAIT_MS,
-    )
+    consumer = consumer_of(address, group)
     stored, done, said = Stored(Redis.from_url(redis_url), group), 0, Progress(Path(progress))
     consumer.subscribe([topic], listener=Seeking(consumer, stored))
     await consumer.start()

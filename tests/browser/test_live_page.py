@@ -138,6 +138,25 @@ def test_the_page_comes_back_by_itself_after_a_restart(open_page: Open, service:
     complaints.clear()
 
 
+def test_a_connection_that_broke_is_not_live_however_lately_it_was_heard(open_page: Open) -> None:
+    found = open_page().evaluate("""async () => {
+        window.EventSource = class extends EventTarget {
+            static OPEN = 1;
+            static CLOSED = 2;
+            readyState = 1;
+            close() {}
+        };
+        const { Stream } = await import(new URL("stream.js", document.querySelector("script[type=module]").src));
+        const stream = new Stream({ onFunnels() {}, onAlerts() {}, onHello() {} });
+        stream.follow("anything");
+        stream.source.dispatchEvent(new MessageEvent("hello", { data: "{}" }));
+        const before = stream.live;
+        stream.source.readyState = 0;
+        return [before, stream.live];
+    }""")
+    assert found == [True, False]
+
+
 def test_without_a_stream_the_page_asks(open_page: Open, shop: Shop, complaints: list[str]) -> None:
     """Behind a proxy that lets no stream through, numbers still come once a second, and it says how."""
 

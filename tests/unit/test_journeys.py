@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from streams.chains import Fold
-from streams.journeys import fold, gather
+from streams.journeys import Folding, gather
 from streams.plan import Plan
 from streams.tail import Reached
 from tests.unit.test_counting import AT, FOREVER_US, Books, Shard, books, config, event, events, funnel, plan_of
@@ -21,7 +21,7 @@ LONG_AGO = "2000s"  # an allowed lateness within which everything here is in tim
 
 def folded(plan: Plan, records: Sequence[bytes], states: dict[str, bytes] | None = None, trace: Reached | None = None) -> Fold:
     batch = plan.decoder.decode(records, [None] * len(records), FOREVER_US, 0)
-    return fold(plan, batch, plan.prepare(batch), states or {}, trace)
+    return Folding(plan, batch, plan.prepare(batch), states or {}, trace).whole()
 
 
 def reached(plan: Plan, records: Sequence[bytes], chunk: int = 100) -> list[str]:

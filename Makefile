@@ -34,7 +34,7 @@ bench: compile
 	$(BIN)/python -m tests.bench --report deploy/bench.md
 
 # Everything that can break, broken on purpose: ten runs of each take hours, and go on where they were stopped; remove
-# deploy/faults.jsonl to begin anew. `--only NAME`, `--seeds N`, `--quick`.
+# deploy/faults.jsonl to begin anew. `--only NAME`, `--seeds N`, `--together 2`, `--quick`.
 faults: compile
 	$(BIN)/python -m tests.faults --record deploy/faults.jsonl --report deploy/faults.md
 

@@ -7,7 +7,10 @@ import logging
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from schemas.errors import FunnelwatchError
@@ -47,6 +50,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the page, as Markdown")
     parser.add_argument("--rate", type=float, default=2_500.0, help="events a second")
     parser.add_argument(
+        "--together",
+        type=int,
+        default=1,
+        metavar="N",
+        help="experiments at a time, each with a broker and workers of its own; not the soak",
+    )
+    parser.add_argument(
         "--patience", type=float, default=1.0, help="times the 60 s to recover in; for a machine that is busy with other things"
     )
     return parser.parse_args()
@@ -56,11 +66,13 @@ def chosen(options: argparse.Namespace) -> list[Experiment]:
     known = experiments()
     if options.only:
         return [known[name] for name in options.only]
-    return [found for found in known.values() if found.quick or not options.quick]
+    without = {"soak"} if options.together > 1 else set()  # what it measures is the worker's alone
+    return [found for name, found in known.items() if name not in without and (found.quick or not options.quick)]
 
 
 def machine(options: argparse.Namespace) -> str:
-    return (
+    together = "" if options.together == 1 else f"{options.together} experiments at a time, "
+    return together + (
         f"{os.cpu_count()} cores, Python {platform.python_version()}, {options.rate:,.0f} events a second, "
         f"{60 * options.patience:.0f} s to recover, a soak of {options.seconds:,.0f} s at 10,000 events a second"
     )
@@ -71,10 +83,16 @@ def run(options: argparse.Namespace, runs: Runs) -> None:
     # Whoever asks for one seed wants to see it again.
     which = to_play(chosen(options), seeds, runs.kept if options.seed is None else ())
     today = datetime.now(timezone.utc).date().isoformat()
-    with Kafka(required("kafka_jars"), KAFKA_SETTINGS) as kafka:
-        parts = Parts(kafka, required("kafka_jars"), required("redis_server_binary"), options.rate, options.patience, options.seconds)
-        for found in play_and_keep(which, lambda experiment, seed: play(experiment, parts, seed), runs, today, machine(options)):
+    with ExitStack() as open_parts:
+        lanes = [partial(play, parts=open_parts.enter_context(_parts(options))) for _ in range(max(1, options.together))]
+        for found in play_and_keep(which, lanes, runs, today, machine(options)):
             say(told(*found))
+
+
+@contextmanager
+def _parts(options: argparse.Namespace) -> Iterator[Parts]:
+    with Kafka(required("kafka_jars"), KAFKA_SETTINGS) as kafka:
+        yield Parts(kafka, required("kafka_jars"), required("redis_server_binary"), options.rate, options.patience, options.seconds)
 
 
 def main() -> int:

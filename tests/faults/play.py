@@ -34,7 +34,7 @@ class Played:
         return sum(bool(run.complaint) for run in self.runs)
 
 
-def play(experiment: Experiment, parts: Parts, seed: int, *, logs: bool = True) -> Run:
+def play(experiment: Experiment, seed: int, parts: Parts, *, logs: bool = True) -> Run:
     """One run. A failure is an outcome like any other, whatever it was."""
     began = time.monotonic()
     scene = Scene(parts, experiment.name, seed)

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from queue import Queue
+from threading import Event, Lock, Thread
 
 from tests.bench.machine import commit
 from tests.faults.catalogue import Experiment
@@ -74,11 +76,40 @@ def to_play(chosen: Iterable[Experiment], seeds: Sequence[int], without: Contain
 
 
 def play_and_keep(
-    which: Iterable[tuple[Experiment, int]], play: Callable[[Experiment, int], Run], runs: Runs, day: str, how: str
+    which: Iterable[tuple[Experiment, int]], lanes: Sequence[Callable[[Experiment, int], Run]], runs: Runs, day: str, how: str
 ) -> Iterator[tuple[Experiment, Run]]:
-    """What fails is kept like the rest, and the rest goes on."""
-    at = commit()
-    for experiment, seed in which:
-        run = play(experiment, seed)
-        runs.add(Kept(experiment.name, run, day, at, how))
-        yield experiment, run
+    """Play as many at a time as there are lanes; what fails is kept like the rest, and the rest goes on.
+
+    What is on its way when the caller goes, or is interrupted, is not kept: nobody knows what ended it.
+    """
+    at, todo, taking = commit(), iter(which), Lock()
+    done: Queue[tuple[Experiment, Run] | BaseException | None] = Queue()
+    stopped = Event()
+
+    def play_all(play: Callable[[Experiment, int], Run]) -> None:
+        try:
+            while not stopped.is_set():
+                with taking:
+                    following = next(todo, None)
+                if following is None:
+                    break
+                done.put((following[0], play(*following)))
+            done.put(None)
+        except BaseException as error:
+            done.put(error)
+
+    for play in lanes:
+        Thread(target=play_all, args=(play,), daemon=True).start()
+    try:
+        ended = 0
+        while ended < len(lanes):
+            match done.get():
+                case None:
+                    ended += 1
+                case BaseException() as error:
+                    raise error
+                case experiment, run:
+                    runs.add(Kept(experiment.name, run, day, at, how))
+                    yield experiment, run
+    finally:
+        stopped.set()

@@ -34,7 +34,7 @@ TRIES_SECONDS = 240  # whether a sleeper has a chunk in its hands is chance, so 
 @pytest.mark.timeout(TRIES_SECONDS)
 @pytest.mark.parametrize("name", QUICK)
 def test_counts_are_exact_after(name: str, kafka: Kafka, kafka_jars: Path, redis_server_binary: Path) -> None:
-    run = play(QUICK[name], Parts(kafka, kafka_jars, redis_server_binary), SEED)
+    run = play(QUICK[name], SEED, Parts(kafka, kafka_jars, redis_server_binary))
     assert not run.complaint, told(QUICK[name], run)
 
 

@@ -10,11 +10,12 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Thread
 
 import pytest
 import yaml
 
+from schemas.errors import FunnelwatchError
 from tests.faults import report
 from tests.faults.catalogue import Experiment, experiments
 from tests.faults.endless import LAP, Laps, in_all
@@ -140,7 +141,7 @@ def test_what_was_played_is_not_played_again_and_of_a_seed_the_newest_run_counts
 
     def played(runs: Runs, seeds: Sequence[int], without: Container[tuple[str, int]]) -> list[tuple[str, int]]:
         which = to_play([chance, always], seeds, without)
-        found = play_and_keep(which, lambda _, seed: Run(seed, 1.0, None, next(complaints)), runs, "2026-11-27", "two cores")
+        found = play_and_keep(which, [lambda _, seed: Run(seed, 1.0, None, next(complaints))], runs, "2026-11-27", "two cores")
         return [(experiment.name, run.seed) for experiment, run in found]
 
     first = Runs(file)
@@ -153,6 +154,33 @@ def test_what_was_played_is_not_played_again_and_of_a_seed_the_newest_run_counts
     third = Runs(file)
     assert [(one.failed, len(one.runs)) for one in third.played({"always": always, "chance": chance})] == [(0, 1), (0, 2)]
     assert [line.partition(" on ")[0] for line in third.circumstances()] == ["3 runs"]
+
+
+def test_as_many_experiments_are_played_at_a_time_as_there_are_lanes_and_each_once(tmp_path: Path) -> None:
+    chance, both = Experiment("chance", "", lambda scene: None, quick=True, once=False), Barrier(2)
+
+    def lane(_: Experiment, seed: int) -> Run:
+        both.wait(20)  # for the other lane
+        return Run(seed, 1.0, None)
+
+    runs = Runs(tmp_path / "runs.jsonl")
+    found = [run.seed for _, run in play_and_keep(to_play([chance], range(6), ()), [lane, lane], runs, "2026-11-27", "two cores")]
+    assert sorted(found) == [0, 1, 2, 3, 4, 5]
+    assert len(runs.kept) == 6
+
+
+def test_what_breaks_the_harness_itself_ends_all_lanes(tmp_path: Path) -> None:
+    chance = Experiment("chance", "", lambda scene: None, quick=True, once=False)
+
+    def lane(_: Experiment, seed: int) -> Run:
+        if seed == 2:
+            raise FunnelwatchError("no broker")
+        return Run(seed, 1.0, None)
+
+    runs = Runs(tmp_path / "runs.jsonl")
+    with pytest.raises(FunnelwatchError, match="no broker"):
+        list(play_and_keep(to_play([chance], range(6), ()), [lane], runs, "2026-11-27", "two cores"))
+    assert [seed for _, seed in runs.kept] == [0, 1]
 
 
 def test_every_experiment_says_what_happens() -> None:

@@ -103,14 +103,15 @@ def _count(clock: Clock, shards: list[list[Chunk]], names: Pseudonyms | None) ->
 
 @contextmanager
 def _timed_parts(clock: Clock) -> Iterator[None]:
-    kept = {name: getattr(counting, name) for name in ("fold", "tally")}
-    for name, part in kept.items():
-        setattr(counting, name, clock.timed(name, part))
+    parts = [(counting, "tally"), (counting, "gather"), (counting.Folding, "__init__"), (counting.Folding, "some")]
+    kept = [(whose, name, getattr(whose, name)) for whose, name in parts]
+    for whose, name, part in kept:
+        setattr(whose, name, clock.timed(name, part))
     try:
         yield
     finally:
-        for name, part in kept.items():
-            setattr(counting, name, part)
+        for whose, name, part in kept:
+            setattr(whose, name, part)
 
 
 def _shards(found: list[Click]) -> list[list[Chunk]]:

@@ -55,7 +55,8 @@ class Archive:
         if view.at_us is None:
             return self._report(asked, view, None, ()), None
         splits = splits_of(counts, asked.by)
-        cut = page(view.at_us, asked.start_us, asked.end_us, asked.step, min(asked.limit, max(1, CELLS_MAX // len(splits))))
+        most = min(asked.limit, max(1, CELLS_MAX // len(splits)))
+        cut = page(view.at_us, asked.start_us, asked.end_us, asked.step, most, len(splits))
         found: Mapping[int, Recorded] = {}
         if asked.basis != "entries" and cut.boundaries:
             found = await self._recorded(counts, cut, int(asked.window), asked.by)

@@ -102,7 +102,6 @@ class Folding:
         self._entities, self._places, self._held = list(found.places), list(found.places.values()), found.held
         self._identities = _identities(batch)
         self._ascending = all(map(lt, batch.times, islice(batch.times, 1, None)))
-        self._distinct = len({*self._identities}) == len(self._identities)
         self._next = 0
         self.out.filtered = found.filtered
         skip = {bad.index for bad in prepared.bad}
@@ -117,7 +116,7 @@ class Folding:
         """Fold entities until they come to so many events; whether there are more."""
         batch, prepared, plan, out, trace, recent = self._batch, self._prepared, self._plan, self.out, self._trace, self._recent
         times, matches, values, amounts = batch.times, prepared.matches, prepared.values, prepared.amounts
-        identities, ascending, distinct = self._identities, self._ascending, self._distinct
+        identities, ascending = self._identities, self._ascending
         entities, all_places, all_held = self._entities, self._places, self._held
         get_state, touched, lateness, layout = self._states.get, out.touched, plan.lateness_us, plan.layout
         counts, applied, done, at = out.counts, 0, 0, self._next
@@ -136,7 +135,7 @@ class Folding:
             if (
                 since <= newest
                 or len(places) > TAIL_MAX
-                or not (len(places) == 1 or ((ascending or _ascend(places, times)) and (distinct or _differ(places, identities))))
+                or not (len(places) == 1 or ((ascending or _ascend(places, times)) and _differ(places, identities)))
                 or (
                     newest >= min(since - lateness, until - 2 * lateness)
                     and not (folded_by == layout and _append(places, identities, tail, count))

@@ -32,7 +32,8 @@ from streams.values import VALUE_SCALE
 from streams.windows import FunnelCounts, cell
 
 STEPS = tuple(Duration(text) for text in ("1m", "2m", "5m", "10m", "15m", "20m", "30m", "1h", "2h", "3h", "4h", "6h", "8h", "12h", "1d"))
-FEWEST_BY_DEFAULT = 300  # points; the finest step that gives no more is taken where none is asked for
+# Where no step is asked for, the finest is taken that gives no more points, nor more windows of the total and of values in all.
+POINTS_BY_DEFAULT, WINDOWS_BY_DEFAULT = 300, 1_000
 SPAN_BY_DEFAULT_US = HOUR * MICROS
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 Z_SQUARE = Z * Z
@@ -61,13 +62,13 @@ class Page:
         return HOUR if self.step >= HOUR else MINUTE
 
 
-def page(at_us: int, start_us: int | None, end_us: int | None, step: str | None, limit: int) -> Page:
-    """The first `limit` boundaries of a period at T. Raises UsageError: a step or a period that there is not."""
+def page(at_us: int, start_us: int | None, end_us: int | None, step: str | None, limit: int, splits: int = 1) -> Page:
+    """The first `limit` boundaries of a period at T, each for so many splits. Raises UsageError: a step or a period that there is not."""
     end_us = at_us if end_us is None else min(end_us, at_us)
     start_us = end_us - SPAN_BY_DEFAULT_US if start_us is None else start_us
     if start_us > end_us:
         raise UsageError(f"`from` ({iso(start_us)}) is later than `to` or than the newest counts ({iso(end_us)}); ask for an earlier one")
-    chosen = _step(step, at_us, start_us, end_us)
+    chosen = _step(step, at_us, start_us, end_us, splits)
     kept = KEPT_SECONDS[HOUR if chosen >= HOUR else MINUTE]
     oldest_us = at_us - kept * MICROS
     if start_us < oldest_us - chosen.micros:
@@ -80,10 +81,11 @@ def page(at_us: int, start_us: int | None, end_us: int | None, step: str | None,
     return Page(chosen, first * chosen.micros, page_last * chosen.micros, following)
 
 
-def _step(text: str | None, at_us: int, start_us: int, end_us: int) -> Duration:
+def _step(text: str | None, at_us: int, start_us: int, end_us: int, splits: int) -> Duration:
     if text is None:
+        most = min(POINTS_BY_DEFAULT, WINDOWS_BY_DEFAULT // splits)
         by_minute = start_us >= at_us - KEPT_SECONDS[MINUTE] * MICROS
-        fine = [s for s in STEPS if (by_minute or s >= HOUR) and (end_us - start_us) // s.micros <= FEWEST_BY_DEFAULT]
+        fine = [s for s in STEPS if (by_minute or s >= HOUR) and (end_us - start_us) // s.micros <= most]
         return fine[0] if fine else STEPS[-1]
     try:
         wanted = int(Duration(text))

@@ -8,18 +8,19 @@ combinations of values come to few values of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from schemas.duration import MICROS
 from streams.chains import Fold
 from streams.plan import FunnelPlan, Plan
-from streams.retention import COHORTS, CONVERSIONS, CONVERTED, ENTRIES, EVENTS, FINEST_SECONDS, REACHES, USERS, VALUE
+from streams.retention import CONVERSIONS, CONVERTED, ENTRIES, EVENTS, FINEST_SECONDS, USERS, VALUE
 from streams.values import SEPARATOR
 from streams.windows import RETRACTED, RETRACTED_AGES, Cells, age_cell, cell
 
 LETTERS = (USERS, EVENTS, VALUE, ENTRIES, CONVERSIONS, CONVERTED)  # in the order of a record of counts
+TAKEN_BACK = LETTERS.index(EVENTS)
 BucketKey = tuple[int, int, int]  # definition, width in seconds, bucket
 
 
@@ -38,10 +39,9 @@ def tally(plan: Plan, fold: Fold, watermark_us: int, rejected: Mapping[str, int]
     """The deltas of a fold, given the partition's watermark before it (-1: none yet)."""
     after = max(watermark_us, fold.watermark_us)
     out = Deltas(watermark_us=after, fates=_fates(fold, rejected))
-    counts, ages = _counts_by_funnel(fold), _ages_by_funnel(fold)
-    for number in counts:
+    for number, columns in _columns(plan, fold).items():
         funnel = plan.funnels[number]
-        _totals(out, funnel, *_buckets(out, funnel, _split(funnel, counts[number]), ages.get(number, {}), after))
+        _totals(out, funnel, _buckets(out, funnel, columns, after))
     for funnel in plan.funnels:
         out.expired += _expired(funnel, watermark_us, after)
     return out
@@ -54,116 +54,114 @@ def _fates(fold: Fold, rejected: Mapping[str, int]) -> Cells:
     return {fate: count for fate, count in fates.items() if count}
 
 
-Level = dict[tuple[int, str, int], list[int]]  # stage, label, bucket -> counts, see `chains`
+Column = dict[int, list[int]]  # bucket -> counts, see `chains`
+AgeColumn = dict[int, int]  # bucket -> conversions
 TOTAL = ""  # a label: everybody; else a dimension and one of its values, joined by SEPARATOR
-AgeLevel = dict[tuple[int, int, int], int]  # stage, age bin, bucket -> conversions
 
 
-def _counts_by_funnel(fold: Fold) -> dict[int, Level]:
-    """By funnel number; a stage is then its place in the funnel, and a label the values of all dimensions."""
-    found: dict[int, Level] = {}
+@dataclass
+class Columns:
+    """A funnel's counts in buckets of one width."""
+
+    counts: dict[tuple[int, str], Column] = field(default_factory=dict)  # by stage and label
+    ages: dict[str, AgeColumn] = field(default_factory=dict)  # by the name of the count
+
+
+def _columns(plan: Plan, fold: Fold) -> dict[int, Columns]:
+    """By funnel number, in the finest buckets: the counts of everybody, and of each value of a dimension by itself."""
+    found: dict[int, Columns] = {}
+    prefixes = {funnel.number: [name + SEPARATOR for name in funnel.dimensions] for funnel in plan.funnels}
     for stage, by_values in fold.counts.records.items():
-        mine, place = found.setdefault(stage >> 8, {}), stage & 0xFF
+        number, place = stage >> 8, stage & 0xFF
+        mine = found.setdefault(number, Columns()).counts
         for shown, by_bucket in by_values.items():
-            for bucket, record in by_bucket.items():
-                if any(record):
-                    mine[place, shown, bucket] = record
+            labels = [TOTAL, *[prefix + value for prefix, value in zip(prefixes[number], shown.split(SEPARATOR))]]
+            for label in labels:
+                _add(mine.setdefault((place, label), {}), by_bucket, 1)
+    for stage, by_opening in fold.counts.ages.items():
+        into = (stage & 0xFF) + 1  # ages are noted with the opening, and filed under the stage converted into
+        of_age = found.setdefault(stage >> 8, Columns()).ages
+        for bucket, bins in by_opening.items():
+            for bin_number, count in bins.items():
+                if count:
+                    of_age.setdefault(age_cell(into, bin_number), {})[bucket] = count
     return found
 
 
-def _split(funnel: FunnelPlan, counts: Level) -> Level:
-    """The counts of everybody, and of each value of a dimension by itself."""
-    prefixes = [name + SEPARATOR for name in funnel.dimensions]
-    out: Level = {}
-    for (stage, shown, bucket), found in counts.items():
-        _add(out, (stage, TOTAL, bucket), found)
-        for prefix, value in zip(prefixes, shown.split(SEPARATOR)):
-            _add(out, (stage, prefix + value, bucket), found)
+def _coarser(columns: Columns, factor: int) -> Columns:
+    out = Columns()
+    for key, column in columns.counts.items():
+        _add(out.counts.setdefault(key, {}), column, factor)
+    for name, by_bucket in columns.ages.items():
+        summed = out.ages[name] = {}
+        for bucket, count in by_bucket.items():
+            wider = bucket // factor
+            summed[wider] = summed.get(wider, 0) + count
     return out
 
 
-def _ages_by_funnel(fold: Fold) -> dict[int, AgeLevel]:
-    """Ages are noted with the opening; they are filed under the stage converted into."""
-    found: dict[int, AgeLevel] = {}
-    for stage, by_bucket in fold.counts.ages.items():
-        mine, into = found.setdefault(stage >> 8, {}), (stage & 0xFF) + 1
-        for bucket, bins in by_bucket.items():
-            for number, count in bins.items():
+def _add(into: Column, column: Mapping[int, list[int]], factor: int) -> None:
+    """Add counts to those of buckets that are so many times as wide."""
+    for bucket, found in column.items():
+        wider = bucket // factor
+        sums = into.get(wider)
+        if sums is None:
+            into[wider] = [*found]
+        else:
+            for family, count in enumerate(found):
                 if count:
-                    mine[into, number, bucket] = count
-    return found
+                    sums[family] += count
 
 
-def _totals(out: Deltas, funnel: FunnelPlan, counts: Level, ages: AgeLevel) -> None:
-    """What is added since ever; what is taken back of events and ages is counted too, for counters that never fall."""
-    into = out.totals.setdefault(funnel.definition, {})
-    sums: Level = {}
-    for (stage, label, _), found in counts.items():
-        _add(sums, (stage, label, 0), found)
-    _write(into, sums.items(), REACHES | COHORTS)
-    for name, count in [*into.items()]:
-        if count < 0 and name[0] == EVENTS:
-            into[RETRACTED + name[1:]] = -count
-    by_bin: dict[str, int] = {}
-    for (stage, number, _), count in ages.items():
-        by_bin[age_cell(stage, number)] = by_bin.get(age_cell(stage, number), 0) + count
-    into |= by_bin
-    into |= {RETRACTED_AGES + name[1:]: -count for name, count in by_bin.items() if count < 0}
-    _without_zeros(into)
-
-
-def _buckets(out: Deltas, funnel: FunnelPlan, counts: Level, ages: AgeLevel, watermark_us: int) -> tuple[Level, AgeLevel]:
+def _buckets(out: Deltas, funnel: FunnelPlan, columns: Columns, watermark_us: int) -> Columns:
     """What is added to the buckets of every width, from the finest up; what the widest ones get."""
     width = FINEST_SECONDS
     for kept in funnel.kept:
         factor, width = kept.seconds // width, kept.seconds
         if factor > 1:
-            counts, ages = _coarser(counts, ages, factor)
+            columns = _coarser(columns, factor)
         oldest = watermark_us // (width * MICROS) - kept.count
-        grouped: dict[int, list[tuple[tuple[int, str, int], list[int]]]] = {}
-        for item in counts.items():
-            grouped.setdefault(item[0][2], []).append(item)
+        families = [family for family, letter in enumerate(LETTERS) if letter in kept.families]
         written: dict[int, Cells] = {}
-        for bucket, items in grouped.items():
-            if bucket >= oldest:
-                _write(written.setdefault(bucket, {}), items, kept.families)
-        for (stage, number, bucket), count in ages.items():
-            if count and bucket >= oldest:
-                written.setdefault(bucket, {})[age_cell(stage, number)] = count
+        for (stage, label), column in columns.counts.items():
+            names = _names(stage, label)
+            for bucket, found in column.items():
+                if bucket >= oldest:
+                    cells = written.get(bucket)
+                    if cells is None:
+                        cells = written[bucket] = {}
+                    for family in families:
+                        if found[family]:
+                            cells[names[family]] = found[family]
+        for name, by_bucket in columns.ages.items():
+            for bucket, count in by_bucket.items():
+                if count and bucket >= oldest:
+                    written.setdefault(bucket, {})[name] = count
         for bucket, cells in written.items():
-            _without_zeros(cells)
             if cells:
                 out.buckets[funnel.definition, width, bucket] = cells
-    return counts, ages
+    return columns
 
 
-def _coarser(counts: Level, ages: AgeLevel, factor: int) -> tuple[Level, AgeLevel]:
-    out: Level = {}
-    for (stage, label, bucket), found in counts.items():
-        _add(out, (stage, label, bucket // factor), found)
-    of_age: AgeLevel = {}
-    for (stage, number, bucket), count in ages.items():
-        key = (stage, number, bucket // factor)
-        of_age[key] = of_age.get(key, 0) + count
-    return out, of_age
-
-
-def _add(level: Level, key: tuple[int, str, int], found: list[int]) -> None:
-    sums = level.get(key)
-    if sums is None:
-        level[key] = [*found]
-    else:
-        for family, count in enumerate(found):
-            sums[family] += count
-
-
-def _write(into: Cells, items: Iterable[tuple[tuple[int, str, int], list[int]]], families: frozenset[str]) -> None:
-    """Counts of one bucket under their names. No two have the same stage and label."""
-    for (stage, label, _), found in items:
-        names = _names(stage, label)
-        for family, count in enumerate(found):
-            if count and LETTERS[family] in families:
+def _totals(out: Deltas, funnel: FunnelPlan, columns: Columns) -> None:
+    """What is added since ever; what is taken back of events and ages is counted too, for counters that never fall."""
+    into = out.totals.setdefault(funnel.definition, {})
+    for (stage, label), column in columns.counts.items():
+        names, sums = _names(stage, label), [0] * len(LETTERS)
+        for found in column.values():
+            for family, count in enumerate(found):
+                sums[family] += count
+        for family, count in enumerate(sums):
+            if count:
                 into[names[family]] = count
+        if sums[TAKEN_BACK] < 0:
+            into[RETRACTED + names[TAKEN_BACK][1:]] = -sums[TAKEN_BACK]
+    for name, by_bucket in columns.ages.items():
+        count = sum(by_bucket.values())
+        if count:
+            into[name] = count
+        if count < 0:
+            into[RETRACTED_AGES + name[1:]] = -count
 
 
 @lru_cache(maxsize=10_000)
@@ -173,11 +171,6 @@ def _names(stage: int, label: str) -> tuple[str, ...]:
         return tuple([cell(letter, stage) for letter in LETTERS])
     dimension, _, value = label.partition(SEPARATOR)
     return tuple([cell(letter, stage, dimension, value) for letter in LETTERS])
-
-
-def _without_zeros(cells: Cells) -> None:
-    for name in [name for name, count in cells.items() if not count]:
-        del cells[name]
 
 
 def _expired(funnel: FunnelPlan, before_us: int, after_us: int) -> Iterator[BucketKey]:

@@ -51,7 +51,7 @@ def print_table(headers: Row, rows: Sequence[Row], title: str = "") -> None:
         sys.stdout.write(f"{title}\n")
     columns = [
         [cell.rjust(width) if right else cell.ljust(width) for cell in column]
-        for column, right in zip(zip(headers, *rows, strict=True), _numeric(rows), strict=True)
+        for column, right in zip(zip(headers, *rows, strict=True), _numeric(headers, rows), strict=True)
         for width in (max(map(len, column)),)
     ]
     for row in zip(*columns, strict=True):
@@ -64,7 +64,7 @@ def rich_table(headers: Row, rows: Sequence[Row], title: str = "") -> Table:
     from rich.table import Table
 
     table = Table(title=escape(title) or None, title_justify="left")
-    for header, right in zip(headers, _numeric(rows), strict=True):
+    for header, right in zip(headers, _numeric(headers, rows), strict=True):
         table.add_column(escape(header), justify="right" if right else "left")
     for row in rows:
         table.add_row(*map(escape, row))
@@ -81,6 +81,8 @@ def number(amount: float) -> str:
     return f"{amount:,.2f}".removesuffix(".00")
 
 
-def _numeric(rows: Sequence[Row]) -> list[bool]:
-    """Which columns hold numbers and nothing else."""
+def _numeric(headers: Row, rows: Sequence[Row]) -> list[bool]:
+    """Which columns hold numbers and nothing else; without rows none does."""
+    if not rows:
+        return [False] * len(headers)
     return [all(not cell or set(cell) <= NUMERIC for cell in column) for column in zip(*rows, strict=True)]

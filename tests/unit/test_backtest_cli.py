@@ -52,6 +52,14 @@ def test_without_json_it_prints_a_table(files: dict[str, Path], capsys: pytest.C
     assert "Pages (alerts of one cause are one): PayLow " in out
 
 
+def test_a_history_in_which_nothing_happens_gives_a_table_without_rows(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked(files, "events.jsonl", "--config", "config.yaml", "--rule", "PayLow", "--at", "2026-01-02T00:20:00Z") == 0
+    title, headers, pages = capsys.readouterr().out.splitlines()
+    assert "1 rule at" in title
+    assert headers.split()[1:3] == ["rule", "of"]
+    assert pages == "Pages (alerts of one cause are one): PayLow 0"
+
+
 def test_a_summary_compares_rules_and_configs(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("events.jsonl", "--config", "config.yaml", "--config", "other.yaml", "--summary", "--incidents", "incidents.yaml")
     assert asked(files, *arguments, "--json") == 0

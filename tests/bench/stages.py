@@ -103,7 +103,7 @@ def _count(clock: Clock, shards: list[list[Chunk]], names: Pseudonyms | None) ->
 
 @contextmanager
 def _timed_parts(clock: Clock) -> Iterator[None]:
-    parts = [(counting, "tally"), (counting, "gather"), (counting.Folding, "__init__"), (counting.Folding, "some")]
+    parts = [(counting, "tally"), (counting, "gather"), (counting.Folding, "some")]
     kept = [(whose, name, getattr(whose, name)) for whose, name in parts]
     for whose, name, part in kept:
         setattr(whose, name, clock.timed(name, part))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import Queue
-from threading import Event, Lock, Thread
 
 from tests.bench.machine import commit
 from tests.faults.catalogue import Experiment
@@ -80,36 +80,29 @@ def play_and_keep(
 ) -> Iterator[tuple[Experiment, Run]]:
     """Play as many at a time as there are lanes; what fails is kept like the rest, and the rest goes on.
 
-    What is on its way when the caller goes, or is interrupted, is not kept: nobody knows what ended it.
+    What is on its way when the caller goes, or is interrupted, is waited for, so that it stops what it
+    started, but not kept: nobody knows what ended it.
     """
-    at, todo, taking = commit(), iter(which), Lock()
-    done: Queue[tuple[Experiment, Run] | BaseException | None] = Queue()
-    stopped = Event()
+    at, done = commit(), Queue[Future[tuple[Experiment, Run]]]()
+    free = Queue[Callable[[Experiment, int], Run]]()
+    for lane in lanes:
+        free.put(lane)
 
-    def play_all(play: Callable[[Experiment, int], Run]) -> None:
+    def play(experiment: Experiment, seed: int) -> tuple[Experiment, Run]:
+        lane = free.get()
         try:
-            while not stopped.is_set():
-                with taking:
-                    following = next(todo, None)
-                if following is None:
-                    break
-                done.put((following[0], play(*following)))
-            done.put(None)
-        except BaseException as error:
-            done.put(error)
+            return experiment, lane(experiment, seed)
+        finally:
+            free.put(lane)
 
-    for play in lanes:
-        Thread(target=play_all, args=(play,), daemon=True).start()
-    try:
-        ended = 0
-        while ended < len(lanes):
-            match done.get():
-                case None:
-                    ended += 1
-                case BaseException() as error:
-                    raise error
-                case experiment, run:
-                    runs.add(Kept(experiment.name, run, day, at, how))
-                    yield experiment, run
-    finally:
-        stopped.set()
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        try:
+            playing = [pool.submit(play, experiment, seed) for experiment, seed in which]
+            for one in playing:
+                one.add_done_callback(done.put)
+            for _ in playing:
+                experiment, run = done.get().result()
+                runs.add(Kept(experiment.name, run, day, at, how))
+                yield experiment, run
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 
 import pytest
 import yaml
@@ -167,6 +167,28 @@ def test_as_many_experiments_are_played_at_a_time_as_there_are_lanes_and_each_on
     found = [run.seed for _, run in play_and_keep(to_play([chance], range(6), ()), [lane, lane], runs, "2026-11-27", "two cores")]
     assert sorted(found) == [0, 1, 2, 3, 4, 5]
     assert len(runs.kept) == 6
+
+
+def test_whoever_goes_early_waits_for_what_is_on_its_way_and_does_not_keep_it(tmp_path: Path) -> None:
+    chance, begun, stopped = Experiment("chance", "", lambda scene: None, quick=True, once=False), Event(), []
+    started = []
+
+    def lane(_: Experiment, seed: int) -> Run:
+        started.append(seed)
+        if seed:
+            begun.set()
+            time.sleep(0.2)
+        stopped.append(seed)
+        return Run(seed, 1.0, None)
+
+    runs = Runs(tmp_path / "runs.jsonl")
+    found = play_and_keep(to_play([chance], range(6), ()), [lane], runs, "2026-11-27", "two cores")
+    next(found)
+    assert begun.wait(20)
+    found.close()  # type: ignore[attr-defined]  # as an interrupt does
+    assert stopped == started
+    assert 5 not in started
+    assert [seed for _, seed in runs.kept] == [0]
 
 
 def test_what_breaks_the_harness_itself_ends_all_lanes(tmp_path: Path) -> None:

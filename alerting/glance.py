@@ -6,22 +6,23 @@ evidence stays under the limit. For that the sums of its windows and its evidenc
 boundary to boundary, instead of being looked up anew.
 
 It relies on what holds of a history fed by time, and not of a running service: what is counted in a
-bucket that is past changes no more. (Users do; they are looked up.) Where a glance does not tell, a full
-evaluation goes on from `before`, as if there had been one at every boundary.
+bucket that is past changes no more, however far on counting is. (Users do; they are looked up.) Where a
+glance does not tell, a full evaluation goes on from `before`, as if there had been one at every boundary.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from math import inf
 
 from alerting.conditions import Terms, terms_of, watched
 from alerting.detectors import DetectorState, Run, evidence, fold, limit, passed, size_class
 from alerting.lifecycle import DataState, RuleState
 from alerting.samples import Basis, Hours, Usual, basis_of
-from schemas.duration import MICROS
+from schemas.duration import MICROS, bucket_seconds
 from schemas.rule import Rule
 from streams.adjusted import LEAST_WORTH
 from streams.adjusting import Adjusting
@@ -41,28 +42,43 @@ class Glance:
     def __init__(self, rule: Rule, counts: FunnelCounts, stage: int, split: Split | None) -> None:
         self.rule, self._counts, self._stage, self._split = rule, counts, stage, split
         self._target = counts.plan.funnel.stages[stage].target
+        self._step_us = bucket_seconds(rule.window) * MICROS
         self._names = tuple(cell(USERS, place, *(split or ())) for place in (stage, stage - 1))
         self._hours = Hours(counts, stage, split, flowing=rule.basis == "users")
         self._sliding: dict[tuple[str, int], _Sliding] = {}  # by basis and seconds
         self._compared: tuple[tuple[int, int, int], Usual | None] | None = None
         self._evidence: _Carried | None = None
+        self._adjusting: Adjusting | None = None
 
-    def tells(self, state: RuleState, adjusting: Adjusting | None, boundary_us: int) -> bool:
-        """Whether an evaluation at the boundary leaves the alert as it is. To be asked at one boundary after the other."""
+    def leaves(self, state: RuleState, adjusting: Adjusting | None, moments_us: Sequence[int]) -> int:
+        """How many of the next evaluations leave the alert as it is; nothing new is learned between the first and the last.
+
+        `moments_us` are those of T, none of them before those asked about last.
+        """
         if state.state != "inactive":
             self._evidence = None
-            return False
+            return 0
+        self._adjusting, boundary_us = adjusting, self._boundary(moments_us[0])
+        if adjusting is not None:
+            adjusting.at(moments_us[0])
         basis, baseline_rate = basis_of(self.rule, self._counts, adjusting, self._stage, self._split, boundary_us)
         terms = terms_of(self.rule, self._target, self._compared_at(boundary_us), baseline_rate)
         if self.rule.detector == "sequential":
-            return self._is_quiet(state, basis, terms, boundary_us)
-        numerator, denominator = self._sample(basis, boundary_us)
-        data: DataState = "no_data" if denominator < LEAST_WORTH else "ok"
-        if data == "ok" and (denominator < self.rule.min_entrants or terms.threshold is None):
-            data = "low_sample"
-        if state.data != data or state.data_since_us is None:
-            return False
-        return data != "ok" or terms.threshold is None or self._is_good(numerator / denominator, terms.threshold)
+            return self._evidence_leaves(state, basis, terms, moments_us)
+        return next(
+            (number for number in range(len(moments_us)) if not self._window_leaves(state, self._at(basis, moments_us[number]), terms)),
+            len(moments_us),
+        )
+
+    def _at(self, basis: Basis, at_us: int) -> Basis:
+        """The basis as of another T."""
+        if self._adjusting is not None:
+            self._adjusting.at(at_us)
+        basis.boundary_us = self._boundary(at_us)
+        return basis
+
+    def _boundary(self, at_us: int) -> int:
+        return at_us // self._step_us * self._step_us
 
     def before(self, state: RuleState) -> RuleState:
         """The state to evaluate from, where a glance did not tell."""
@@ -87,21 +103,31 @@ class Glance:
 
     # Windows
 
-    def _sample(self, basis: Basis, boundary_us: int) -> tuple[int, float]:
+    def _window_leaves(self, state: RuleState, basis: Basis, terms: Terms) -> bool:
+        if state.data_since_us is None:
+            return False
+        threshold = terms.threshold
+        numerator, denominator = self._sample(basis)
+        data: DataState = "no_data" if denominator < LEAST_WORTH else "ok"
+        if data == "ok" and (denominator < self.rule.min_entrants or threshold is None):
+            data = "low_sample"
+        return state.data == data and (data != "ok" or threshold is None or self._is_good(numerator / denominator, threshold))
+
+    def _sample(self, basis: Basis) -> tuple[int, float]:
         """Conversions and entrants of the window, widened as an evaluation does."""
         rule, counted = self.rule, self._users if basis.name == "users" else self._buckets
-        numerator, denominator = counted(basis, int(rule.window), boundary_us)
+        numerator, denominator = counted(basis, int(rule.window))
         for seconds in basis.wider(rule) if denominator < rule.min_entrants else ():
-            numerator, denominator = counted(basis, seconds, boundary_us)
+            numerator, denominator = counted(basis, seconds)
             if denominator >= rule.min_entrants:
                 break
         return numerator, denominator
 
-    def _users(self, _: Basis, seconds: int, boundary_us: int) -> tuple[int, float]:
-        cells = self._counts.window(seconds, boundary_us - 1)
+    def _users(self, basis: Basis, seconds: int) -> tuple[int, float]:
+        cells = self._counts.window(seconds, basis.boundary_us - 1)
         return cells.get(self._names[0], 0), cells.get(self._names[1], 0)
 
-    def _buckets(self, basis: Basis, seconds: int, _: int) -> tuple[int, float]:
+    def _buckets(self, basis: Basis, seconds: int) -> tuple[int, float]:
         """Sums of buckets; worth is no sum, as a window weighs its entries by groups of its own."""
         sliding = self._sliding.get((basis.name, seconds))
         if sliding is None:
@@ -112,21 +138,28 @@ class Glance:
 
     # Evidence
 
-    def _is_quiet(self, state: RuleState, basis: Basis, terms: Terms, boundary_us: int) -> bool:
+    def _evidence_leaves(self, state: RuleState, basis: Basis, terms: Terms, moments_us: Sequence[int]) -> int:
         detector = state.verdict.detector if state.verdict else None
         if terms.threshold is None or detector is None or state.data_since_us is None:
-            return False
+            return 0
         carried = self._evidence
         if carried is None or carried.since is not detector:
             if detector.phase != "watching" or detector.seen_us > basis.end_us():
-                return False
+                return 0
             carried = self._evidence = _Carried(self.rule, detector, basis)
-        if not carried.fits(basis, terms, self._hours.asked(boundary_us)) or not carried.add(basis):
-            return False
-        return state.data == ("ok" if carried.has_entrants(basis, int(self.rule.window)) else self._data(basis, boundary_us))
+        if not carried.fits(basis, terms, self._hours.asked(basis.boundary_us)):
+            return 0
+        closed = carried.closed(self._at(basis, moments_us[-1]))
+        for number, at_us in enumerate(moments_us):
+            basis.boundary_us = self._boundary(at_us)
+            if not carried.add(basis, closed):
+                return number
+            if state.data != ("ok" if carried.has_entrants(basis, int(self.rule.window)) else self._data(self._at(basis, at_us))):
+                return number
+        return len(moments_us)
 
-    def _data(self, basis: Basis, boundary_us: int) -> DataState:
-        return "no_data" if self._sample(basis, boundary_us)[1] < LEAST_WORTH else "ok"
+    def _data(self, basis: Basis) -> DataState:
+        return "no_data" if self._sample(basis)[1] < LEAST_WORTH else "ok"
 
 
 class _Sliding:
@@ -182,11 +215,15 @@ class _Carried:
             self._of = evidence(threshold, self._rule.effect, rises=self._rule.rises, poisson=basis.name == "adjusted")
         return threshold == self._threshold
 
-    def add(self, basis: Basis) -> bool:
-        """Add the buckets that closed; whether there is no alarm. Under the limit there is no cap on the score either."""
+    def closed(self, basis: Basis) -> Iterator[tuple[int, float]]:
+        """The buckets to be added up to a moment."""
+        return iter(basis.closed(self.since.width_seconds, self._now.at_us // self._width_us, basis.end_us() // self._width_us))
+
+    def add(self, basis: Basis, closed: Iterator[tuple[int, float]]) -> bool:
+        """Add the buckets that closed until now; whether there is no alarm. Under the limit there is no cap on the score either."""
         width = self.since.width_seconds
         first, end = self._now.at_us // self._width_us, basis.end_us() // self._width_us
-        for counts in basis.counted(width, first, end) if end > first else ():
+        for counts in islice(closed, max(0, end - first)):
             self._open.append(counts)
             self._now = fold(self._of, self._now, width, (counts,), inf)
             if counts[1] >= SEEN:

@@ -125,6 +125,7 @@ class Basis(Protocol):
     """Where a rule's counts come from, on the basis that is really used."""
 
     name: str
+    boundary_us: int
 
     def sample(self, seconds: int) -> Sample: ...
 
@@ -150,6 +151,10 @@ class Basis(Protocol):
 
     def counted(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
         """What is added up of each bucket: conversions, and entries or worth."""
+        ...
+
+    def closed(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
+        """The same, as of each bucket's end."""
         ...
 
     def told(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
@@ -216,6 +221,9 @@ class _Flow(ABC):
         return self.lateness_us
 
     def counted(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
+        return self.told(width, first, end)
+
+    def closed(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
         return self.told(width, first, end)
 
     def due(self, seconds: int) -> float:
@@ -287,6 +295,10 @@ class _Adjusted(_Flow):
 
     def counted(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
         return [(hits, self._worth(width, bucket, bucket + 1)) for bucket, (hits, _) in enumerate(self.told(width, first, end), first)]
+
+    def closed(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
+        worths = self.adjusting.closed(self.stage, width, first, end, self.split)
+        return [(hits, worth) for (hits, _), worth in zip(self.told(width, first, end), worths)]
 
     def _span(self, seconds: int) -> tuple[int, int, int]:
         width = bucket_seconds(seconds)

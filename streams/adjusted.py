@@ -73,6 +73,11 @@ class Entries:
         """Σ entries × weight; the edges of the weights are numbered from the bucket that holds the origin."""
         return sum([self._columns[of.width].weigh(of, origin_us // (of.width * MICROS)) for of in weights])
 
+    def weigh_each(self, weights: Weights, origins_us: Sequence[int]) -> list[float]:
+        """The same from each of the origins."""
+        columns = [self._columns[of.width].weigh_each(of, [origin // (of.width * MICROS) for origin in origins_us]) for of in weights]
+        return list(map(sum, zip(*columns))) if columns else [0.0] * len(origins_us)
+
 
 class _Column:
     """The running sum over buckets of one width; `sums[k]` is that before bucket `base + k`."""
@@ -104,15 +109,30 @@ class _Column:
         if not self.sums:
             return 0.0
         base, edges, factors = self.base - origin, of.edges, of.factors
-        beyond = edges[-1] + 1 - base - len(self.sums)
-        if 0 < beyond <= self.kept:
-            self.sums.extend(self.sums[-1:] * beyond)
+        self._reach(origin + edges[-1])
         sums = self.sums
         if base <= edges[0] and edges[-1] < base + len(sums):
             return math.fsum(map(mul, of.pick(sums[edges[0] - base :]), factors))
         first, end = bisect_left(edges, base), bisect_left(edges, base + len(sums))
         held = sum([sums[edge - base] * factor for edge, factor in zip(edges[first:end], factors[first:end])])
         return held + sums[0] * sum(factors[:first]) + sums[-1] * sum(factors[end:])
+
+    def weigh_each(self, of: Factors, origins: Sequence[int]) -> list[float]:
+        """The same from each of the ascending origins."""
+        self._reach(origins[-1] + of.edges[-1])
+        starts = [origin - self.base for origin in origins]
+        alone = starts[0] == starts[-1] or starts[0] + of.edges[0] < 0 or starts[-1] + of.edges[-1] >= len(self.sums)
+        if alone:
+            found = {origin: self.weigh(of, origin) for origin in set(origins)}
+            return [found[origin] for origin in origins]
+        sums = self.sums
+        return list(map(math.fsum, zip(*([sums[start + edge] * factor for start in starts] for edge, factor in zip(of.edges, of.factors)))))
+
+    def _reach(self, edge: int) -> None:
+        """Nobody has opened before an edge that lies beyond the newest bucket, but not by more than is kept."""
+        beyond = edge + 1 - self.base - len(self.sums)
+        if self.sums and 0 < beyond <= self.kept:
+            self.sums.extend(self.sums[-1:] * beyond)
 
 
 # What they weigh in a window

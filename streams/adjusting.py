@@ -6,11 +6,13 @@ entries are summed up when it is first asked about, and followed from then on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from schemas import report
 from schemas.duration import MICROS
 from schemas.report import Rate
 from streams.adjusted import LEAST_WORTH, Adjusted, Due, Entries, Groups, Weights, adjusted, complete_since, due, groups, projected, to_come
-from streams.baseline import Baseline, NoBaseline, Terms, finished_until_us, hours_of, learn, learn_value
+from streams.baseline import HOUR_US, Baseline, Hour, NoBaseline, Terms, finished_until_us, hours_of, learn, learn_value
 from streams.rates import Split
 from streams.retention import CONVERSIONS, CONVERTED, ENTRIES, HOUR_SECONDS
 from streams.spans import Spans
@@ -30,9 +32,11 @@ class Adjusting:
         self._kept = {kept.seconds: kept.count for kept in counts.plan.kept}
         self._entries: dict[str, Entries] = {}  # by the name of the count
         self._baselines: dict[tuple[int, Split | None], Baseline | NoBaseline] = {}
+        self._hours: dict[tuple[int, Split | None], dict[int, Hour | None]] = {}  # finished, by number; None: without entries
         self._groups: dict[int, Groups] = {}  # by window
         self._due: dict[tuple[int, int], Due] = {}  # by stage and window
         self._after: dict[tuple[int, int], Weights] = {}  # likewise
+        self._closed: dict[tuple[int, int, Split | None], dict[int, float]] = {}  # worth by stage, width and value, and by bucket
         self._spans = Spans(self._kept, self._terms)
         self._at_us = 0
         self._learned_until = -1
@@ -48,6 +52,7 @@ class Adjusting:
         if until != self._learned_until:
             self._learned_until = until
             self._baselines.clear()
+            self._closed.clear()
             self._spans.forget_weights()
         return self
 
@@ -87,11 +92,33 @@ class Adjusting:
         weights = self._spans.weights(stage, total.curve, start_us, end_us, self._at_us)
         return max(0.0, self._entries_of(stage - 1, split).weigh(weights, start_us))
 
+    def closed(self, stage: int, width: int, first: int, end: int, split: Split | None) -> list[float]:
+        """The worth of each bucket from the first to before the end, as it was when the bucket was over. For counts that are final by then."""
+        known = self._closed.setdefault((stage, width, split), {})
+        if any(bucket not in known for bucket in range(first, end)):
+            new = [bucket for bucket in range(first, end) if bucket not in known]
+            known.update(zip(new, self._worths(stage, width * MICROS, new, split)))
+        return [known[bucket] for bucket in range(first, end)]
+
+    def _worths(self, stage: int, width_us: int, buckets: Sequence[int], split: Split | None) -> list[float]:
+        total = self.baseline(stage, None)
+        if isinstance(total, NoBaseline):
+            return [0.0] * len(buckets)
+        spans, entries = ((bucket * width_us, (bucket + 1) * width_us) for bucket in buckets), self._entries_of(stage - 1, split)
+        alike: dict[int, tuple[Weights, list[int]]] = {}  # as most are, they are weighed together
+        for start_us, end_us in spans:
+            weights = self._spans.weights(stage, total.curve, start_us, end_us, end_us)
+            alike.setdefault(id(weights), (weights, []))[1].append(start_us)
+        found: dict[int, float] = {}
+        for weights, starts_us in alike.values():
+            found.update(zip(starts_us, entries.weigh_each(weights, starts_us)))
+        return [max(0.0, found[bucket * width_us]) for bucket in buckets]
+
     def baseline(self, stage: int, split: Split | None) -> Baseline | NoBaseline:
         """What is usual for the step into a stage, in total or for a value of a dimension."""
         known = self._baselines.get((stage, split))
         if known is None:
-            hours = hours_of(self._counts.buckets.get(HOUR_SECONDS, {}), stage, *(split or ()))
+            hours = self._hours_of(stage, split)
             total = None if split is None else self.baseline(stage, None)
             if total is None or isinstance(total, NoBaseline):
                 known = learn(hours, self._terms, self._at_us) if total is None else total
@@ -99,6 +126,17 @@ class Adjusting:
                 known = learn_value(hours, self._terms, self._at_us, total)
             self._baselines[stage, split] = known
         return known
+
+    def _hours_of(self, stage: int, split: Split | None) -> dict[int, Hour]:
+        """Hours that are finished; what was read of them is read again only where it changed."""
+        buckets, until = self._counts.buckets.get(HOUR_SECONDS, {}), self._learned_until // HOUR_US
+        known = self._hours.setdefault((stage, split), {})
+        for number in known.keys() - buckets.keys():
+            del known[number]
+        new = {number: cells for number, cells in buckets.items() if number < until and number not in known}
+        known.update(dict.fromkeys(new))
+        known.update(hours_of(new, stage, *(split or ())))
+        return {number: hour for number, hour in known.items() if hour is not None}
 
     def _due_in(self, stage: int, window_seconds: int, total: Baseline) -> Due:
         known = self._due.get((stage, window_seconds))
@@ -134,6 +172,9 @@ class Adjusting:
         return known
 
     def _follow(self, width: int, bucket: int, cells: Cells) -> None:
+        if width == HOUR_SECONDS and bucket < self._learned_until // HOUR_US:
+            for hours in self._hours.values():
+                hours.pop(bucket, None)
         for name, entries in self._entries.items():
             if name in cells:
                 entries.add(width, bucket, cells[name])

@@ -167,7 +167,7 @@ _Finished = tuple[float, int, Hour]  # weight, start in µs, counts
 def _finished(hours: Mapping[int, Hour], terms: Terms, at_us: int) -> list[_Finished]:
     until = finished_until_us(terms, at_us) // HOUR_US
     half_life = terms.half_life_us / HOUR_US
-    return [(0.5 ** ((until - 1 - number) / half_life), number * HOUR_US, hour) for number, hour in hours.items() if number < until]
+    return [(0.5 ** ((until - 1 - number) / half_life), number * HOUR_US, hour) for number, hour in sorted(hours.items()) if number < until]
 
 
 def _too_few(terms: Terms, entries: float) -> NoBaseline:

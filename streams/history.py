@@ -133,12 +133,13 @@ def _ascend(times: Sequence[int]) -> bool:
 class Feed:
     """The engine over a history, as of one moment after the other.
 
-    `config` may have other rules than the history's, but the same source and stages.
+    `config` may have other rules than the history's, but the same source and stages. `past_seconds`: for
+    so long before the moment counts can be read as they were, but for users.
     """
 
-    def __init__(self, history: History, config: Config | None = None) -> None:
+    def __init__(self, history: History, config: Config | None = None, past_seconds: int = 0) -> None:
         self.history = history
-        self.plan = Plan(config or history.config, history.source)
+        self.plan = Plan(config or history.config, history.source, past_seconds)
         self.counts = {funnel.funnel.name: FunnelCounts(funnel) for funnel in self.plan.funnels}
         self.fates: Cells = {}
         self.last_us: int | None = None  # of the last event fed

@@ -21,13 +21,13 @@ LAYOUT = 2  # of a block in a state; a definition whose blocks are written other
 class FunnelPlan:
     """One funnel, numbered."""
 
-    def __init__(self, number: int, funnel: Funnel, windows: Sequence[int], source: Source) -> None:
+    def __init__(self, number: int, funnel: Funnel, windows: Sequence[int], source: Source, past_seconds: int = 0) -> None:
         self.number = number
         self.funnel = funnel
         self.dimensions = tuple(funnel.dimensions)
         self.values = tuple(_values(funnel, name) for name in self.dimensions)
         conversion = int(funnel.conversion_window)
-        self.kept = kept_widths(windows, conversion, int(source.max_skew) + 60)
+        self.kept = kept_widths(windows, conversion, int(source.max_skew) + 60 + past_seconds)
         # In a width that is new, people would leave buckets that never counted them: that is another definition.
         counted = [(k.seconds, sorted(k.families)) for k in self.kept]
         self.definition = crc32(f"{LAYOUT}:{funnel.definition}:{counted}".encode()) >> 1
@@ -43,12 +43,12 @@ def _values(funnel: Funnel, name: str) -> Values:
 
 
 class Plan:
-    """The funnels of one source, ready to fold."""
+    """The funnels of one source, ready to fold. `past_seconds`: keep counts so much longer, to be read as of moments that are past."""
 
-    def __init__(self, config: Config, source: Source) -> None:
+    def __init__(self, config: Config, source: Source, past_seconds: int = 0) -> None:
         self.source = source
         funnels = config.funnels_of(source.name)
-        self.funnels = tuple(FunnelPlan(n, f, config.windows_of(f), source) for n, f in enumerate(funnels))
+        self.funnels = tuple(FunnelPlan(n, f, config.windows_of(f), source, past_seconds) for n, f in enumerate(funnels))
         paths = {d.field for f in funnels for d in f.dimensions.values() if d.field}
         paths |= {s.value for f in funnels for s in f.stages if s.value is not None}
         paths |= {path for f in funnels for path in asked_paths(f)}

@@ -179,6 +179,8 @@ class Backtest:
             end_us = self._stretch(at_us)
             known = [trial.alerts() for trial in self.trials]
             self.feed.until(end_us)
+            for adjusting in self._adjusting.values():
+                adjusting.final_us = end_us if end_us > at_us else -1
             yield from self._evaluate(at_us, end_us, known)
             self.boundaries += (end_us - at_us) // self.step_us + 1
             self.last_us = end_us

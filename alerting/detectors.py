@@ -28,7 +28,7 @@ alarm comes once in a hundredth of the run length at most.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, erfc, exp, expm1, floor, lgamma, log, log1p, log2, pi, sqrt
@@ -140,22 +140,29 @@ def resume(before: DetectorState | None, basis: str, width_seconds: int, end_us:
     return before.settled
 
 
-def fold(of: Evidence, run: Run, width_seconds: int, counts: Sequence[tuple[int, float]], cap: float) -> Run:
+Added = tuple[float, int | None, float]  # score, since when, and entrants since then: what a run is but for its end
+
+
+def add(of: Evidence, before: Added, at_us: int, conversions: int, came: float, cap: float) -> Added:
+    """Add a bucket that begins at `at_us`."""
+    score, began_us, entrants = before
+    added = of.hit * conversions + of.entrant * came
+    score += added
+    if score <= 0:
+        return 0.0, None, 0.0
+    if not added:
+        return score, began_us, entrants
+    return min(score, cap), at_us if began_us is None else began_us, entrants + came
+
+
+def fold(of: Evidence, run: Run, width_seconds: int, counts: Iterable[tuple[int, float]], cap: float) -> Run:
     """Add buckets to a run, the first of which begins where it ends."""
-    score, began, entrants = run.score, run.began_us, run.entrants
-    width_us = width_seconds * MICROS
-    at_us, hit, entrant = run.at_us, of.hit, of.entrant
+    now: Added = run.score, run.began_us, run.entrants
+    at_us, width_us = run.at_us, width_seconds * MICROS
     for conversions, came in counts:
-        added = hit * conversions + entrant * came
-        score += added
-        if score <= 0:
-            score, began, entrants = 0.0, None, 0.0
-        elif added:
-            score = min(score, cap)
-            began = at_us if began is None else began
-            entrants += came
+        now = add(of, now, at_us, conversions, came, cap)
         at_us += width_us
-    return Run(at_us, score, began, entrants)
+    return Run(at_us, *now)
 
 
 def watch(
@@ -181,7 +188,7 @@ def watch(
     )
 
 
-def passed(traffic: float, buckets: float, settled: Sequence[tuple[int, float]]) -> tuple[float, float]:
+def passed(traffic: float, buckets: float, settled: Iterable[tuple[int, float]]) -> tuple[float, float]:
     """The traffic after more settled buckets: Σ entrants and Σ weights. What was before anybody came is none."""
     for _, entrants in settled:
         if buckets or entrants:

@@ -15,11 +15,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from math import inf
 
 from alerting.conditions import Terms, terms_of, watched
-from alerting.detectors import DetectorState, Run, evidence, fold, limit, passed, size_class
+from alerting.detectors import Added, DetectorState, add, evidence, fold, limit, passed, size_class
 from alerting.lifecycle import DataState, RuleState
 from alerting.samples import Basis, Hours, Usual, basis_of
 from schemas.duration import MICROS, bucket_seconds
@@ -150,11 +149,12 @@ class Glance:
         if not carried.fits(basis, terms, self._hours.asked(basis.boundary_us)):
             return 0
         closed = carried.closed(self._at(basis, moments_us[-1]))
+        back_us, unsettled_us, seconds = basis.boundary_us - basis.end_us(), basis.unsettled_us(), int(self.rule.window)
         for number, at_us in enumerate(moments_us):
-            basis.boundary_us = self._boundary(at_us)
-            if not carried.add(basis, closed):
+            end_us = self._boundary(at_us) - back_us
+            if not carried.add(end_us, unsettled_us, closed):
                 return number
-            if state.data != ("ok" if carried.has_entrants(basis, int(self.rule.window)) else self._data(self._at(basis, at_us))):
+            if state.data != ("ok" if carried.has_entrants(end_us, seconds) else self._data(self._at(basis, at_us))):
                 return number
         return len(moments_us)
 
@@ -195,7 +195,10 @@ class _Carried:
     def __init__(self, rule: Rule, since: DetectorState, basis: Basis) -> None:
         self.since = since
         self._rule, self._width_us = rule, since.width_seconds * MICROS
-        self._settled, self._now = since.settled, Run(since.seen_us, since.score, since.began_us, since.entrants)
+        self._at_us = since.seen_us
+        self._now: Added = since.score, since.began_us, since.entrants
+        self._settled, self._settled_us = since.settled, since.settled.at_us
+        self._gone: list[tuple[int, float]] = []  # settled, but not yet added to what is
         self._traffic, self._buckets, self._limit = since.traffic, since.buckets, since.limit
         first, end = since.settled.at_us // self._width_us, since.seen_us // self._width_us
         self._open = deque(basis.counted(since.width_seconds, first, end))
@@ -217,38 +220,40 @@ class _Carried:
 
     def closed(self, basis: Basis) -> Iterator[tuple[int, float]]:
         """The buckets to be added up to a moment."""
-        return iter(basis.closed(self.since.width_seconds, self._now.at_us // self._width_us, basis.end_us() // self._width_us))
+        return iter(basis.closed(self.since.width_seconds, self._at_us // self._width_us, basis.end_us() // self._width_us))
 
-    def add(self, basis: Basis, closed: Iterator[tuple[int, float]]) -> bool:
-        """Add the buckets that closed until now; whether there is no alarm. Under the limit there is no cap on the score either."""
-        width = self.since.width_seconds
-        first, end = self._now.at_us // self._width_us, basis.end_us() // self._width_us
-        for counts in islice(closed, max(0, end - first)):
-            self._open.append(counts)
-            self._now = fold(self._of, self._now, width, (counts,), inf)
-            if counts[1] >= SEEN:
-                self._last_us = self._now.at_us
-        settled = min(end, (basis.end_us() - basis.unsettled_us()) // self._width_us)
-        while self._settled.at_us < settled * self._width_us:
-            gone = (self._open.popleft(),)
-            self._settled = fold(self._of, self._settled, width, gone, inf)
-            self._traffic, self._buckets = passed(self._traffic, self._buckets, gone)
-        opened = self._open
+    def add(self, end_us: int, unsettled_us: int, closed: Iterator[tuple[int, float]]) -> bool:
+        """Add the buckets until a moment; whether there is no alarm. Under the limit there is no cap on the score either."""
+        width_us, of, opened = self._width_us, self._of, self._open
+        while self._at_us + width_us <= end_us:
+            hits, entrants = counts = next(closed)
+            opened.append(counts)
+            self._now = add(of, self._now, self._at_us, hits, entrants, inf)
+            self._at_us += width_us
+            if entrants >= SEEN:
+                self._last_us = self._at_us
+        while self._settled_us + width_us <= end_us - unsettled_us:
+            gone = opened.popleft()
+            self._gone.append(gone)
+            self._settled_us += width_us
+            self._traffic, self._buckets = passed(self._traffic, self._buckets, (gone,))
         seen = self._traffic / self._buckets if self._buckets else sum(n for _, n in opened) / max(1, len(opened))
         size = size_class(seen)
         if size != self._size:
             self._size = size
-            self._limit = limit(self._of, self._asked.usual, seen, width, self._asked.run_seconds)
-        return self._now.score < self._limit
+            self._limit = limit(of, self._asked.usual, seen, self.since.width_seconds, self._asked.run_seconds)
+        return self._now[0] < self._limit
 
-    def has_entrants(self, basis: Basis, seconds: int) -> bool:
+    def has_entrants(self, end_us: int, seconds: int) -> bool:
         """Whether the window surely has: one of the buckets added to the evidence lies in it."""
-        return self._last_us >= basis.end_us() - seconds * MICROS + self._width_us
+        return self._last_us >= end_us - seconds * MICROS + self._width_us
 
     def state(self) -> DetectorState:
         """What the detector would be, had it been asked at every boundary."""
-        now = self._now
+        score, began_us, entrants = self._now
+        if self._gone:
+            self._settled, self._gone = fold(self._of, self._settled, self.since.width_seconds, self._gone, inf), []
         return replace(
-            self.since, score=now.score, limit=self._limit, began_us=now.began_us, entrants=now.entrants, seen_us=now.at_us,
+            self.since, score=score, limit=self._limit, began_us=began_us, entrants=entrants, seen_us=self._at_us,
             settled=self._settled, traffic=self._traffic, buckets=self._buckets,
         )  # fmt: skip

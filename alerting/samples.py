@@ -297,7 +297,8 @@ class _Adjusted(_Flow):
         return [(hits, self._worth(width, bucket, bucket + 1)) for bucket, (hits, _) in enumerate(self.told(width, first, end), first)]
 
     def closed(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
-        worths = self.adjusting.closed(self.stage, width, first, end, self.split)
+        ends_us = [bucket * width * MICROS for bucket in range(first + 1, end + 1)]
+        worths = self.adjusting.ended(self.stage, width * MICROS, ends_us, self.split)
         return [(hits, worth) for (hits, _), worth in zip(self.told(width, first, end), worths)]
 
     def _span(self, seconds: int) -> tuple[int, int, int]:

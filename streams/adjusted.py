@@ -25,7 +25,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, repeat
 from operator import itemgetter, mul
 from statistics import NormalDist
 from typing import NamedTuple
@@ -118,15 +118,18 @@ class _Column:
         return held + sums[0] * sum(factors[:first]) + sums[-1] * sum(factors[end:])
 
     def weigh_each(self, of: Factors, origins: Sequence[int]) -> list[float]:
-        """The same from each of the ascending origins."""
+        """The same from each of the ascending origins; quick where they follow one another."""
         self._reach(origins[-1] + of.edges[-1])
-        starts = [origin - self.base for origin in origins]
-        alone = starts[0] == starts[-1] or starts[0] + of.edges[0] < 0 or starts[-1] + of.edges[-1] >= len(self.sums)
-        if alone:
-            found = {origin: self.weigh(of, origin) for origin in set(origins)}
+        first, last = (origin - self.base for origin in (origins[0], origins[-1]))
+        evenly = last - first == len(origins) - 1 > 0
+        if not evenly or first + of.edges[0] < 0 or last + of.edges[-1] >= len(self.sums):
+            found = {origin: self.weigh(of, origin) for origin in dict.fromkeys(origins)}
             return [found[origin] for origin in origins]
-        sums = self.sums
-        return list(map(math.fsum, zip(*([sums[start + edge] * factor for start in starts] for edge, factor in zip(of.edges, of.factors)))))
+        low = first + of.edges[0]
+        sums = list(map(float, self.sums[low : last + of.edges[-1] + 1]))
+        starts = [first + edge - low for edge in of.edges]
+        products = [map(mul, sums[start : start + len(origins)], repeat(factor)) for start, factor in zip(starts, of.factors)]
+        return list(map(math.fsum, zip(*products)))
 
     def _reach(self, edge: int) -> None:
         """Nobody has opened before an edge that lies beyond the newest bucket, but not by more than is kept."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas import report
-from schemas.duration import MICROS
+from schemas.duration import MICROS, bucket_seconds
 from schemas.report import Rate
 from streams.adjusted import LEAST_WORTH, Adjusted, Due, Entries, Groups, Weights, adjusted, complete_since, due, groups, projected, to_come
 from streams.baseline import HOUR_US, Baseline, Hour, NoBaseline, Terms, finished_until_us, hours_of, learn, learn_value
@@ -36,8 +36,9 @@ class Adjusting:
         self._groups: dict[int, Groups] = {}  # by window
         self._due: dict[tuple[int, int], Due] = {}  # by stage and window
         self._after: dict[tuple[int, int], Weights] = {}  # likewise
-        self._closed: dict[tuple[int, int, Split | None], dict[int, float]] = {}  # worth by stage, width and value, and by bucket
+        self._ended: dict[tuple[int, int, Split | None], dict[int, float]] = {}  # worth by stage, length and value, and by end
         self._spans = Spans(self._kept, self._terms)
+        self.final_us = -1  # until when counts are there that change no more, where counting is ahead of T
         self._at_us = 0
         self._learned_until = -1
         counts.followers.append(self._follow)
@@ -52,7 +53,7 @@ class Adjusting:
         if until != self._learned_until:
             self._learned_until = until
             self._baselines.clear()
-            self._closed.clear()
+            self._ended.clear()
             self._spans.forget_weights()
         return self
 
@@ -86,33 +87,38 @@ class Adjusting:
 
         0 where the total has no baseline.
         """
+        if self._at_us == end_us < self.final_us:
+            of_length = self._ended.get((stage, end_us - start_us, split), {})
+            if end_us not in of_length:  # whoever asks this asks it again a bucket later
+                width_us = bucket_seconds((end_us - start_us) // MICROS) * MICROS
+                return self.ended(stage, end_us - start_us, range(end_us, self.final_us + 1, width_us), split)[0]
+            return of_length[end_us]
         total = self.baseline(stage, None)
         if isinstance(total, NoBaseline):
             return 0.0
         weights = self._spans.weights(stage, total.curve, start_us, end_us, self._at_us)
         return max(0.0, self._entries_of(stage - 1, split).weigh(weights, start_us))
 
-    def closed(self, stage: int, width: int, first: int, end: int, split: Split | None) -> list[float]:
-        """The worth of each bucket from the first to before the end, as it was when the bucket was over. For counts that are final by then."""
-        known = self._closed.setdefault((stage, width, split), {})
-        if any(bucket not in known for bucket in range(first, end)):
-            new = [bucket for bucket in range(first, end) if bucket not in known]
-            known.update(zip(new, self._worths(stage, width * MICROS, new, split)))
-        return [known[bucket] for bucket in range(first, end)]
+    def ended(self, stage: int, length_us: int, ends_us: Sequence[int], split: Split | None) -> list[float]:
+        """The worth of spans of one length, each as of its end, by when all counts before it must be final."""
+        known = self._ended.setdefault((stage, length_us, split), {})
+        new = [end_us for end_us in ends_us if end_us not in known]
+        if new:
+            known.update(zip(new, self._worths(stage, length_us, new, split)))
+        return [known[end_us] for end_us in ends_us]
 
-    def _worths(self, stage: int, width_us: int, buckets: Sequence[int], split: Split | None) -> list[float]:
+    def _worths(self, stage: int, length_us: int, ends_us: Sequence[int], split: Split | None) -> list[float]:
         total = self.baseline(stage, None)
         if isinstance(total, NoBaseline):
-            return [0.0] * len(buckets)
-        spans, entries = ((bucket * width_us, (bucket + 1) * width_us) for bucket in buckets), self._entries_of(stage - 1, split)
+            return [0.0] * len(ends_us)
         alike: dict[int, tuple[Weights, list[int]]] = {}  # as most are, they are weighed together
-        for start_us, end_us in spans:
-            weights = self._spans.weights(stage, total.curve, start_us, end_us, end_us)
-            alike.setdefault(id(weights), (weights, []))[1].append(start_us)
-        found: dict[int, float] = {}
-        for weights, starts_us in alike.values():
-            found.update(zip(starts_us, entries.weigh_each(weights, starts_us)))
-        return [max(0.0, found[bucket * width_us]) for bucket in buckets]
+        for end_us in ends_us:
+            weights = self._spans.weights(stage, total.curve, end_us - length_us, end_us, end_us)
+            alike.setdefault(id(weights), (weights, []))[1].append(end_us)
+        entries, found = self._entries_of(stage - 1, split), dict[int, float]()
+        for weights, of_weights_us in alike.values():
+            found.update(zip(of_weights_us, entries.weigh_each(weights, [end_us - length_us for end_us in of_weights_us])))
+        return [max(0.0, found[end_us]) for end_us in ends_us]
 
     def baseline(self, stage: int, split: Split | None) -> Baseline | NoBaseline:
         """What is usual for the step into a stage, in total or for a value of a dimension."""

@@ -18,6 +18,7 @@ being the variance of one entry by that between hours. The curve is common to al
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -133,10 +134,10 @@ def learn(hours: Mapping[int, Hour], terms: Terms, at_us: int) -> Baseline | NoB
     entries = sum(weight * hour.entries for weight, _, hour in finished)
     if entries < terms.min_entries:
         return _too_few(terms, entries)
-    ages: dict[int, float] = {}
+    ages: defaultdict[int, float] = defaultdict(float)
     for weight, _, hour in finished:
         for number, count in hour.ages.items():
-            ages[number] = ages.get(number, 0.0) + weight * count
+            ages[number] += weight * count
     converted = sum(ages.values())
     if converted <= 0:
         return NoBaseline(entries, f"none of {entries:.0f} finished entries converted")

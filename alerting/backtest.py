@@ -3,142 +3,35 @@
 At boundary b the counts are those of all events before b, T is b, and every rule whose step divides b
 is evaluated: `look`, `judge`, `advance`, and `tell` for what would have been a page. So the changes of
 state are those that an evaluator gives which is fed boundary by boundary (a test holds it to that).
-
-Counting goes ahead of that by up to an hour, since few events at a time are dear to count: what is counted
-in a bucket that is past changes no more, and an evaluation looks at no other. Not so users, who leave the
-buckets they were in: rules on `users` are counted for boundary by boundary.
-
-A long time without events is passed over. Once nothing has come for longer than any rule looks back,
-each finds no entrant, which changes no state; a sequential detector is then asked as often as what it
-learned of traffic can change its limit, and at every full hour, when it learns what is usual.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from heapq import heappop, heappush
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from itertools import count
+from operator import itemgetter
 
-from alerting.conditions import judge
-from alerting.evaluator import boundary
-from alerting.glance import Glance
-from alerting.lifecycle import AlertKey, Change, RuleState, advance
-from alerting.message import Notification
-from alerting.reports import moment
-from alerting.samples import Look, look
-from alerting.telling import Draft, Scene, put, tell
+from alerting.course import Course, Trial, Watch
 from schemas.config import Config
-from schemas.duration import MICROS, bucket_seconds
 from schemas.errors import UsageError
-from schemas.funnel import Funnel
 from schemas.report import Transition
-from schemas.rule import Rule
-from streams.adjusting import Adjusting
-from streams.baseline import HOUR_US
-from streams.history import Feed, History
-from streams.rates import Split
-from streams.retention import HOUR_SECONDS
-from streams.values import SEPARATOR
-from streams.windows import FunnelCounts
-
-NEW = RuleState()
-NOBODY = ("nobody",)  # a rule on trial notifies one channel that is not there, so that its pages can be counted
-FAR_US = 2**62
-QUIET_STEPS = 10  # between two looks of a sequential detector while nothing comes; divides the steps of an hour
-
-Judged = Sequence[tuple[AlertKey, RuleState, Change | None]]
-Watch = Callable[["Trial", int], None]  # told how far it has come: the rule, and T
-Due = tuple[int, int, int, Sequence[int]]  # an evaluation: T, the rule's number, the alert's, and T of those after it
+from streams.history import History
 
 
-def split_of(alert: AlertKey) -> Split | None:
-    """What an alert is about; None: everybody."""
-    return None if alert.dimension is None else (alert.dimension, alert.value or "")
-
-
-@dataclass
-class Trial:
-    """A rule on trial, where its alerts stand, and the pages it would have sent."""
-
-    rule: Rule
-    funnel: Funnel
-    counts: FunnelCounts
-    states: dict[AlertKey, RuleState] = field(default_factory=dict)
-    pages: list[Notification] = field(default_factory=list)
-    done_us: int = -1
-    _alerts: tuple[AlertKey, ...] = ()
-    _known: int = -1
-    _glances: dict[AlertKey, Glance] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.stage = self.funnel.stage_index(self.rule.stage)
-        self.step_us = bucket_seconds(self.rule.window) * MICROS
-
-    def glance(self, alert: AlertKey) -> Glance:
-        known = self._glances.get(alert)
-        if known is None:
-            known = self._glances[alert] = Glance(self.rule, self.counts, self.stage, split_of(alert))
-        return known
-
-    def following(self, at_us: int, last_us: int) -> int:
-        """The boundary at which something may change next, if no event comes; the last one came at `last_us`."""
-        if at_us <= last_us + self.reach_us:
-            return at_us + self.step_us
-        if self.rule.detector == "windowed":
-            return FAR_US
-        quiet_us = self.step_us * (QUIET_STEPS if self.step_us * QUIET_STEPS <= HOUR_US else 1)
-        return (at_us // quiet_us + 1) * quiet_us
-
-    @cached_property
-    def reach_us(self) -> int:
-        """How long ago an event may be and still be seen by an evaluation, with a boundary to spare."""
-        widest = max(int(w) for w in (self.rule.window, self.rule.long_window, self.rule.widen_to) if w is not None)
-        seen_us = (widest + bucket_seconds(widest)) * MICROS + self.step_us
-        return seen_us if self.rule.basis == "users" else seen_us + self.counts.plan.mature_after_us + 2 * HOUR_US
-
-    def alerts(self) -> tuple[AlertKey, ...]:
-        """The total, and every value of the rule's dimensions that was ever counted."""
-        if len(self.counts.totals) != self._known:
-            self._known = len(self.counts.totals)
-            values = (AlertKey(self.rule.name, d, value) for d in self.rule.by for value in self.counts.values(d))
-            self._alerts = (AlertKey(self.rule.name), *values)
-        return self._alerts
-
-    def learns_us(self) -> tuple[int, ...]:
-        """How long after a full hour something new is known to an evaluation."""
-        found = (0, self.counts.plan.mature_after_us)
-        return found if self.rule.drop is None else (*found, 1, int(self.rule.window) * MICROS)
-
-    def counted_since(self, alert: AlertKey, start_us: int) -> int:
-        """From when on an alert is there whose value was first counted after `start_us`."""
-        width = self.counts.plan.kept[0].seconds
-        ending = f"{SEPARATOR}{alert.dimension}{SEPARATOR}{alert.value}"
-        buckets = self.counts.buckets.get(width, {})
-        with_it = (bucket for bucket, cells in buckets.items() if any(name.endswith(ending) for name in cells))
-        return max(start_us, (min(with_it, default=0) + 1) * width * MICROS)
-
-    def conclude(self, judged: Judged, at_us: int) -> tuple[Transition, ...]:
-        """Take what an evaluation came to; the changes of state."""
-        if not any(change for *_, change in judged):
-            self.states.update([(alert, after) for alert, after, _ in judged])
-            return ()
-        draft = Draft(self.states, (), moment(at_us))
-        for alert, after, change in judged:
-            put(draft, self.rule, alert, after, change)
-        tell(draft, Scene(self.rule, self.funnel, None, None))
-        commit = draft.commit()
-        self.states.update(commit.states)
-        self.pages += [entry.notification for entry in commit.entries if entry.notification.status == "firing"]
-        return commit.transitions
+def _aligned(steps_us: Iterable[int], stride: int) -> int:
+    """The least multiple of the finest step, `stride` of it at least, that divides each coarser step, and is a multiple of each finer one."""
+    steps = sorted(steps_us)
+    return next(
+        asked_us for asked_us in count(stride * steps[0], steps[0]) if not any(max(asked_us, step) % min(asked_us, step) for step in steps)
+    )
 
 
 class Backtest:
     """Rules of one source over its history, once.
 
-    `stride`: how many of the finest steps lie between two evaluations; more than 1 is a rough look, as
-    of a service that wakes up seldom. `watch` is told how far it has come; `thorough`: let there be a
+    `stride`: how many of the finest steps lie between two evaluations, at least; more than 1 is a rough
+    look, as of a service that wakes up seldom. `watch` is told how far it has come; `thorough`: let there be a
     verdict also where a glance shows that nothing changes, and tell `watch` of each. Raises UsageError.
     """
 
@@ -147,140 +40,41 @@ class Backtest:
         rules = [rule for rule in config.alerts if config.funnel(rule.funnel).source == history.source.name]
         if not rules:
             raise UsageError(f"the config has no alert rules over funnels of source {history.source.name!r}; write some under `alerts`")
-        # A look with a stride is at boundaries that are past already, as of the moment it comes at.
-        self._goes_ahead = stride == 1 and all(rule.basis != "users" for rule in rules)
-        self.feed = Feed(history, config, HOUR_SECONDS if self._goes_ahead else 0)
-        self.trials = [self._trial(config, rule) for rule in rules]
-        self.step_us = min(trial.step_us for trial in self.trials) * stride
-        self.boundaries = 0
-        self.first_us, self.last_us = -1, -1  # boundaries evaluated
-        self._reach_us = min(trial.reach_us for trial in self.trials)
-        self._learns_us = sorted({after_us for trial in self.trials for after_us in trial.learns_us()})
-        self._stride, self._thorough = stride, thorough
-        self._adjusting = {
-            name: Adjusting(counts, history.source.allowed_lateness.micros)
-            for name, counts in self.feed.counts.items()
-            if any(trial.rule.basis == "adjusted" and trial.funnel.name == name for trial in self.trials)
-        }
-        self._looks: dict[tuple[object, ...], Look] = {}
-        self._looked_us = -1
         self._watch = watch
-
-    def _trial(self, config: Config, rule: Rule) -> Trial:
-        return Trial(rule.model_copy(update={"notify": NOBODY}), config.funnel(rule.funnel), self.feed.counts[rule.funnel])
+        users = [(place, rule) for place, rule in enumerate(rules) if rule.basis == "users"]
+        others = [(place, rule) for place, rule in enumerate(rules) if rule.basis != "users"]
+        self._courses = [Course(history, config, of, thorough=thorough, watch=self._told) for of in (users, others) if of]
+        placed = [pair for course in self._courses for pair in zip(course.places, course.trials)]
+        self.trials = [trial for _, trial in sorted(placed, key=itemgetter(0))]
+        self.step_us = _aligned({trial.step_us for trial in self.trials}, stride)
+        self.first_us = -1  # the first boundary evaluated
+        self._told_us = -1
 
     def run(self) -> Iterator[Transition]:
         """Every change of state in the order of time, those of one boundary in the order of the config."""
-        first_us = self.feed.next_us
-        if first_us is None:
+        begun_us = self.history.at(0)
+        if begun_us is None:
             return
-        at_us = self.first_us = (first_us // self.step_us + 1) * self.step_us
-        while at_us <= self.history.time_us:
-            end_us = self._stretch(at_us)
-            known = [trial.alerts() for trial in self.trials]
-            self.feed.until(end_us)
-            for adjusting in self._adjusting.values():
-                adjusting.final_us = end_us if end_us > at_us else -1
-            yield from self._evaluate(at_us, end_us, known)
-            self.boundaries += (end_us - at_us) // self.step_us + 1
-            self.last_us = end_us
-            at_us = self._following(end_us)
-        self.feed.until(self.history.time_us + 1)
+        self.first_us = (begun_us // self.step_us + 1) * self.step_us
+        for _, _, changes in merge(*(course.run(self.first_us, self.step_us) for course in self._courses), key=itemgetter(0, 1)):
+            yield from changes
+
+    def _told(self, trial: Trial, at_us: int) -> None:
+        self._told_us = max(self._told_us, at_us)
+        if self._watch is not None:
+            self._watch(trial, self._told_us)
+
+    @property
+    def boundaries(self) -> int:
+        """How many were evaluated."""
+        return max(course.boundaries for course in self._courses)
+
+    @property
+    def last_us(self) -> int:
+        """The last of them; -1 without any."""
+        return max(course.last_us for course in self._courses)
 
     @property
     def judged_us(self) -> int:
         """How long the rules were judged, without what was passed over."""
         return max(0, self.boundaries - 1) * self.step_us
-
-    def _stretch(self, at_us: int) -> int:
-        """The last of the boundaries from one on that are counted for at once: nothing new is learned between, and no silence passed over."""
-        last_us = self.feed.last_us
-        if not self._goes_ahead or last_us is None:
-            return at_us
-        learns_us = ((at_us - after_us) // HOUR_US * HOUR_US + HOUR_US + after_us for after_us in self._learns_us)
-        end_us = min(*learns_us, last_us + self._reach_us + 1, self.history.time_us + 1)
-        return max(at_us, (end_us - 1) // self.step_us * self.step_us)
-
-    def _following(self, at_us: int) -> int:
-        """The next boundary at which anything may change: in a long silence that is the first after it."""
-        last_us, next_us = self.feed.last_us, self.feed.next_us
-        woken_us = ((self.history.time_us if next_us is None else next_us) // self.step_us + 1) * self.step_us
-        following = min((trial.following(at_us, last_us or 0) for trial in self.trials), default=woken_us)
-        return max(at_us + self.step_us, min(woken_us, -(-following // self.step_us) * self.step_us))
-
-    def _evaluate(self, first_us: int, last_us: int, known: Sequence[tuple[AlertKey, ...]]) -> Iterator[Transition]:
-        """Evaluate what is due from a boundary to another; `known` are the alerts that were there before."""
-        due: list[Due] = []
-        for number, trial in enumerate(self.trials):
-            moments_us = self._moments(trial, first_us, last_us)
-            for place, alert in enumerate(trial.alerts()):
-                since_us = first_us
-                if first_us < last_us and trial.alerts() is not known[number] and alert not in known[number]:
-                    since_us = trial.counted_since(alert, first_us)
-                self._await(due, number, place, moments_us[bisect_left(moments_us, since_us) :])
-        while due:
-            at_us, number, _, _ = due[0]
-            same = []
-            while due and due[0][:2] == (at_us, number):
-                same.append(heappop(due))
-            trial = self.trials[number]
-            yield from trial.conclude(self._judged(trial, [place for *_, place, _ in same], at_us), boundary(trial.rule, at_us))
-            if self._thorough:
-                self._tell(trial, at_us)
-            for *_, place, moments_us in same:
-                self._await(due, number, place, moments_us)
-        if not self._thorough:
-            self._tell(self.trials[-1], last_us)
-
-    def _tell(self, trial: Trial, at_us: int) -> None:
-        if self._watch is not None:
-            self._watch(trial, at_us)
-
-    def _moments(self, trial: Trial, first_us: int, last_us: int) -> Sequence[int]:
-        """T of the evaluations of a rule."""
-        if self._stride == 1:
-            return range(-(-first_us // trial.step_us) * trial.step_us, last_us + 1, trial.step_us)
-        was_us, trial.done_us = trial.done_us, boundary(trial.rule, last_us)
-        return range(last_us, last_us + (trial.done_us > was_us))
-
-    def _await(self, due: list[Due], number: int, place: int, moments_us: Sequence[int]) -> None:
-        """Have an alert evaluated at the first of the moments at which it may change."""
-        trial = self.trials[number]
-        if moments_us and not self._thorough:
-            alert = trial.alerts()[place]
-            state, adjusting = trial.states.get(alert, NEW), self._adjusting.get(trial.funnel.name)
-            moments_us = moments_us[trial.glance(alert).leaves(state, adjusting, moments_us) :]
-        if moments_us:
-            heappush(due, (moments_us[0], number, place, moments_us[1:]))
-
-    def _judged(self, trial: Trial, places: Sequence[int], at_us: int) -> Judged:
-        rule, stage, counts, due_us = trial.rule, trial.stage, trial.counts, boundary(trial.rule, at_us)
-        adjusting = self._adjusting.get(trial.funnel.name)
-        if adjusting is not None:
-            adjusting.at(at_us)
-        found = []
-        for alert in (trial.alerts()[place] for place in places):
-            before = trial.states.get(alert, NEW)
-            if not self._thorough:
-                before = trial.glance(alert).before(before)
-            detector = before.verdict.detector if before.verdict else None
-            if rule.detector == "sequential":
-                seen = look(rule, counts, adjusting, stage, split_of(alert), due_us, detector)
-            else:
-                seen = self._look(trial, adjusting, stage, split_of(alert), due_us)
-            found.append((alert, *advance(rule, before, judge(rule, seen, detector), due_us)))
-        return found
-
-    def _look(self, trial: Trial, adjusting: Adjusting | None, stage: int, split: Split | None, due_us: int) -> Look:
-        """Made once for all rules that look at the same."""
-        rule = trial.rule
-        if len(self.trials) == 1:
-            return look(rule, trial.counts, adjusting, stage, split, due_us)
-        what = (rule.funnel, stage, split, due_us, rule.basis, rule.window, rule.long_window, rule.widen_to, rule.min_entrants, rule.drop)
-        if due_us != self._looked_us:
-            self._looked_us = due_us
-            self._looks.clear()
-        known = self._looks.get(what)
-        if known is None:
-            known = self._looks[what] = look(rule, trial.counts, adjusting, stage, split, due_us)
-        return known

@@ -2,8 +2,8 @@
 
 An alert that is inactive stays as it is while its rate is on the good side of the threshold (so its
 limit is, too), or while it still has too few entrants, or none; and one of a sequential rule while its
-evidence stays under the limit. For that the sums of its windows and its evidence are carried on from
-boundary to boundary, instead of being looked up anew.
+evidence stays under the limit. For that its windows at many boundaries are summed at once, and its
+evidence is carried on from boundary to boundary, instead of being looked up anew.
 
 It relies on what holds of a history fed by time, and not of a running service: what is counted in a
 bucket that is past changes no more, however far on counting is. (Users do; they are looked up.) Where a
@@ -12,8 +12,9 @@ glance does not tell, a full evaluation goes on from `before`, as if there had b
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -21,7 +22,7 @@ from alerting.conditions import Terms, terms_of, watched
 from alerting.detectors import Added, DetectorState, add, evidence, fold, limit, passed, size_class
 from alerting.lifecycle import DataState, RuleState
 from alerting.samples import Basis, Hours, Usual, basis_of
-from schemas.duration import MICROS, bucket_seconds
+from schemas.duration import MICROS
 from schemas.rule import Rule
 from streams.adjusted import LEAST_WORTH
 from streams.adjusting import Adjusting
@@ -32,8 +33,6 @@ from streams.windows import FunnelCounts, cell
 
 SEEN = 0.001  # of an entrant, in a bucket: enough to say that there was one
 
-Counted = Callable[[int, int, int], Sequence[tuple[int, float]]]  # width, first bucket and end -> conversions and entrants of each
-
 
 class Glance:
     """Of one alert: a rule over the step into a stage, in total or for a value of a dimension."""
@@ -41,43 +40,29 @@ class Glance:
     def __init__(self, rule: Rule, counts: FunnelCounts, stage: int, split: Split | None) -> None:
         self.rule, self._counts, self._stage, self._split = rule, counts, stage, split
         self._target = counts.plan.funnel.stages[stage].target
-        self._step_us = bucket_seconds(rule.window) * MICROS
         self._names = tuple(cell(USERS, place, *(split or ())) for place in (stage, stage - 1))
         self._hours = Hours(counts, stage, split, flowing=rule.basis == "users")
-        self._sliding: dict[tuple[str, int], _Sliding] = {}  # by basis and seconds
+        self._windows: dict[tuple[str, int], dict[int, tuple[int, float]]] = {}  # by basis and seconds, and by boundary
+        self._moments_us: Sequence[int] = ()
         self._compared: tuple[tuple[int, int, int], Usual | None] | None = None
         self._evidence: _Carried | None = None
-        self._adjusting: Adjusting | None = None
 
     def leaves(self, state: RuleState, adjusting: Adjusting | None, moments_us: Sequence[int]) -> int:
         """How many of the next evaluations leave the alert as it is; nothing new is learned between the first and the last.
 
-        `moments_us` are those of T, none of them before those asked about last.
+        `moments_us` are their boundaries, none of them before those asked about last.
         """
         if state.state != "inactive":
             self._evidence = None
             return 0
-        self._adjusting, boundary_us = adjusting, self._boundary(moments_us[0])
+        boundary_us, self._moments_us = moments_us[0], moments_us
         if adjusting is not None:
-            adjusting.at(moments_us[0])
+            adjusting.at(boundary_us)
         basis, baseline_rate = basis_of(self.rule, self._counts, adjusting, self._stage, self._split, boundary_us)
         terms = terms_of(self.rule, self._target, self._compared_at(boundary_us), baseline_rate)
         if self.rule.detector == "sequential":
             return self._evidence_leaves(state, basis, terms, moments_us)
-        return next(
-            (number for number in range(len(moments_us)) if not self._window_leaves(state, self._at(basis, moments_us[number]), terms)),
-            len(moments_us),
-        )
-
-    def _at(self, basis: Basis, at_us: int) -> Basis:
-        """The basis as of another T."""
-        if self._adjusting is not None:
-            self._adjusting.at(at_us)
-        basis.boundary_us = self._boundary(at_us)
-        return basis
-
-    def _boundary(self, at_us: int) -> int:
-        return at_us // self._step_us * self._step_us
+        return self._windows_leave(state, basis, terms, moments_us)
 
     def before(self, state: RuleState) -> RuleState:
         """The state to evaluate from, where a glance did not tell."""
@@ -102,38 +87,42 @@ class Glance:
 
     # Windows
 
-    def _window_leaves(self, state: RuleState, basis: Basis, terms: Terms) -> bool:
+    def _windows_leave(self, state: RuleState, basis: Basis, terms: Terms, moments_us: Sequence[int]) -> int:
         if state.data_since_us is None:
-            return False
-        threshold = terms.threshold
-        numerator, denominator = self._sample(basis)
-        data: DataState = "no_data" if denominator < LEAST_WORTH else "ok"
-        if data == "ok" and (denominator < self.rule.min_entrants or threshold is None):
-            data = "low_sample"
-        return state.data == data and (data != "ok" or threshold is None or self._is_good(numerator / denominator, threshold))
+            return 0
+        threshold, entrants_min = terms.threshold, self.rule.min_entrants
+        for number, at_us in enumerate(moments_us):
+            numerator, denominator = self._sample(basis, at_us)
+            data: DataState = "no_data" if denominator < LEAST_WORTH else "ok"
+            if data == "ok" and (denominator < entrants_min or threshold is None):
+                data = "low_sample"
+            good = data != "ok" or threshold is None or self._is_good(numerator / denominator, threshold)
+            if state.data != data or not good:
+                return number
+        return len(moments_us)
 
-    def _sample(self, basis: Basis) -> tuple[int, float]:
-        """Conversions and entrants of the window, widened as an evaluation does."""
+    def _sample(self, basis: Basis, at_us: int) -> tuple[int, float]:
+        """Conversions and entrants of the window at a boundary, widened as an evaluation does."""
         rule, counted = self.rule, self._users if basis.name == "users" else self._buckets
-        numerator, denominator = counted(basis, int(rule.window))
+        numerator, denominator = counted(basis, int(rule.window), at_us)
         for seconds in basis.wider(rule) if denominator < rule.min_entrants else ():
-            numerator, denominator = counted(basis, seconds)
+            numerator, denominator = counted(basis, seconds, at_us)
             if denominator >= rule.min_entrants:
                 break
         return numerator, denominator
 
-    def _users(self, basis: Basis, seconds: int) -> tuple[int, float]:
-        cells = self._counts.window(seconds, basis.boundary_us - 1)
+    def _users(self, _: Basis, seconds: int, at_us: int) -> tuple[int, float]:
+        cells = self._counts.window(seconds, at_us - 1)
         return cells.get(self._names[0], 0), cells.get(self._names[1], 0)
 
-    def _buckets(self, basis: Basis, seconds: int) -> tuple[int, float]:
-        """Sums of buckets; worth is no sum, as a window weighs its entries by groups of its own."""
-        sliding = self._sliding.get((basis.name, seconds))
-        if sliding is None:
-            width = basis.width_of(seconds)
-            sliding = self._sliding[basis.name, seconds] = _Sliding(width, -(-seconds // width))
-        numerator, entrants = sliding.until(basis.told, basis.end_us())
-        return numerator, entrants if basis.name == "entries" else basis.due(seconds)
+    def _buckets(self, basis: Basis, seconds: int, at_us: int) -> tuple[int, float]:
+        """Found for all boundaries that are asked about at once."""
+        found = self._windows.get((basis.name, seconds), {}).get(at_us)
+        if found is None:
+            coming_us = self._moments_us[bisect_left(self._moments_us, at_us) :]
+            windows = self._windows[basis.name, seconds] = dict(zip(coming_us, basis.windows(seconds, coming_us)))
+            found = windows[at_us]
+        return found
 
     # Evidence
 
@@ -148,45 +137,18 @@ class Glance:
             carried = self._evidence = _Carried(self.rule, detector, basis)
         if not carried.fits(basis, terms, self._hours.asked(basis.boundary_us)):
             return 0
-        closed = carried.closed(self._at(basis, moments_us[-1]))
         back_us, unsettled_us, seconds = basis.boundary_us - basis.end_us(), basis.unsettled_us(), int(self.rule.window)
+        closed = carried.closed(basis, moments_us[-1] - back_us)
         for number, at_us in enumerate(moments_us):
-            end_us = self._boundary(at_us) - back_us
+            end_us = at_us - back_us
             if not carried.add(end_us, unsettled_us, closed):
                 return number
-            if state.data != ("ok" if carried.has_entrants(end_us, seconds) else self._data(self._at(basis, at_us))):
+            if state.data != ("ok" if carried.has_entrants(end_us, seconds) else self._data(basis, at_us)):
                 return number
         return len(moments_us)
 
-    def _data(self, basis: Basis) -> DataState:
-        return "no_data" if self._sample(basis)[1] < LEAST_WORTH else "ok"
-
-
-class _Sliding:
-    """The sums of a window of full buckets, moved along."""
-
-    def __init__(self, width: int, count: int) -> None:
-        self._width, self._count = width, count
-        self._end = -count
-        self._held: deque[tuple[int, float]] = deque()
-        self._hits, self._entrants = 0, 0.0
-
-    def until(self, counted: Counted, end_us: int) -> tuple[int, float]:
-        """Conversions and entrants of the buckets that end with the one before a moment."""
-        end = end_us // (self._width * MICROS)
-        if end - self._end >= self._count:
-            self._held.clear()
-            self._hits, self._entrants, self._end = 0, 0.0, end - self._count
-        for hits, entrants in counted(self._width, self._end, end) if end > self._end else ():
-            self._held.append((hits, entrants))
-            self._hits += hits
-            self._entrants += entrants
-            if len(self._held) > self._count:
-                gone = self._held.popleft()
-                self._hits -= gone[0]
-                self._entrants -= gone[1]
-        self._end = end
-        return self._hits, self._entrants
+    def _data(self, basis: Basis, at_us: int) -> DataState:
+        return "no_data" if self._sample(basis, at_us)[1] < LEAST_WORTH else "ok"
 
 
 class _Carried:
@@ -218,9 +180,9 @@ class _Carried:
             self._of = evidence(threshold, self._rule.effect, rises=self._rule.rises, poisson=basis.name == "adjusted")
         return threshold == self._threshold
 
-    def closed(self, basis: Basis) -> Iterator[tuple[int, float]]:
+    def closed(self, basis: Basis, end_us: int) -> Iterator[tuple[int, float]]:
         """The buckets to be added up to a moment."""
-        return iter(basis.closed(self.since.width_seconds, self._at_us // self._width_us, basis.end_us() // self._width_us))
+        return iter(basis.closed(self.since.width_seconds, self._at_us // self._width_us, end_us // self._width_us))
 
     def add(self, end_us: int, unsettled_us: int, closed: Iterator[tuple[int, float]]) -> bool:
         """Add the buckets until a moment; whether there is no alarm. Under the limit there is no cap on the score either."""

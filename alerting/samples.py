@@ -20,6 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import median
 from typing import Protocol
 
@@ -161,8 +162,8 @@ class Basis(Protocol):
         """Conversions and entries of each bucket."""
         ...
 
-    def due(self, seconds: int) -> float:
-        """The denominator of a window."""
+    def windows(self, seconds: int, boundaries_us: Sequence[int]) -> Sequence[tuple[int, float]]:
+        """Numerator and denominator of the window at each of ascending boundaries."""
         ...
 
 
@@ -226,8 +227,14 @@ class _Flow(ABC):
     def closed(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
         return self.told(width, first, end)
 
-    def due(self, seconds: int) -> float:
-        return self.sample(seconds).denominator
+    def windows(self, seconds: int, boundaries_us: Sequence[int]) -> Sequence[tuple[int, float]]:
+        width = self.width_of(seconds)
+        back_us, count = self.boundary_us - self.end_us(), -(-seconds // width)
+        ends = [(at_us - back_us) // (width * MICROS) for at_us in boundaries_us]
+        first = ends[0] - count
+        hits, entrants = ([*accumulate(counts, initial=0)] for counts in zip(*self.told(width, first, ends[-1])))
+        spans = [(end - first - count, end - first) for end in ends]
+        return [(int(hits[end] - hits[start]), entrants[end] - entrants[start]) for start, end in spans]
 
     @abstractmethod
     def sample(self, seconds: int) -> Sample: ...
@@ -290,16 +297,19 @@ class _Adjusted(_Flow):
         width, first, end = self._span(seconds)
         return Sample(self.sum(self.names()[0], width, first, end), self._worth(width, first, end), seconds)
 
-    def due(self, seconds: int) -> float:
-        return self._worth(*self._span(seconds))
-
     def counted(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
         return [(hits, self._worth(width, bucket, bucket + 1)) for bucket, (hits, _) in enumerate(self.told(width, first, end), first)]
 
     def closed(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
-        ends_us = [bucket * width * MICROS for bucket in range(first + 1, end + 1)]
-        worths = self.adjusting.ended(self.stage, width * MICROS, ends_us, self.split)
+        ends_us = ((bucket + 1) * width * MICROS for bucket in range(first, end))
+        worths = self.adjusting.worths(self.stage, width * MICROS, [(end_us, end_us) for end_us in ends_us], self.split)
         return [(hits, worth) for (hits, _), worth in zip(self.told(width, first, end), worths)]
+
+    def windows(self, seconds: int, boundaries_us: Sequence[int]) -> Sequence[tuple[int, float]]:
+        width_us = bucket_seconds(seconds) * MICROS
+        ends_us = [(at_us // width_us * width_us, at_us) for at_us in boundaries_us]
+        worths = self.adjusting.worths(self.stage, seconds // (width_us // MICROS) * width_us, ends_us, self.split)
+        return [(hits, worth) for (hits, _), worth in zip(super().windows(seconds, boundaries_us), worths)]
 
     def _span(self, seconds: int) -> tuple[int, int, int]:
         width = bucket_seconds(seconds)

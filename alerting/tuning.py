@@ -22,8 +22,9 @@ from math import ceil, floor
 from statistics import median
 from typing import Any
 
-from alerting.backtest import Backtest, Trial, Watch
+from alerting.backtest import Backtest
 from alerting.conditions import judge
+from alerting.course import Trial, Watch
 from alerting.detectors import Steps, evidence
 from alerting.incidents import Incident, Page, Score, score
 from alerting.lifecycle import AlertKey
@@ -158,10 +159,10 @@ def tune(history: History, config: Config, wanted: Wanted, incidents: Sequence[I
     variants = {variant.name: rule.name for rule in rules for variant in grids[rule.name]}
     alerts = max(len(trial.alerts()) for trial in first.trials)
     stride = min(STRIDE_MAX, max(1, ceil(first.boundaries * len(variants) * alerts / JUDGEMENTS_MAX)))
-    rough = _judged(history, config, [v for grid_ in grids.values() for v in grid_], incidents, stride, progress)
+    looked, rough = _judged(history, config, [v for grid_ in grids.values() for v in grid_], incidents, stride, progress)
     delays = {rule.name: _Fall(config, rule, habits[rule.name], wanted) for rule in rules}
     chosen = {rule.name: _choose([_tried(v, rough[v.name], delays[rule.name]) for v in grids[rule.name]], wanted) for rule in rules}
-    exact = _judged(history, config, [t.rule for best in chosen.values() for t in best], incidents, 1, progress)
+    _, exact = _judged(history, config, [t.rule for best in chosen.values() for t in best], incidents, 1, progress)
     advice = []
     for rule in rules:
         now = _tried(rule, as_is[rule.name], delays[rule.name])
@@ -172,7 +173,7 @@ def tune(history: History, config: Config, wanted: Wanted, incidents: Sequence[I
         advice.append(Advice(now, suggested, _front([now, *sure]), known.rate, known.per_second * 60, delays[rule.name].fall))
     note = _too_short(first.judged_us, wanted, len(incidents))
     return Tuning(
-        wanted, first.first_us, first.last_us, first.judged_us, stride * first.step_us // MICROS, len(variants), note, tuple(advice)
+        wanted, first.first_us, first.last_us, first.judged_us, (looked or first).step_us // MICROS, len(variants), note, tuple(advice)
     )
 
 
@@ -200,10 +201,10 @@ def _judged(
     incidents: Sequence[Incident],
     stride: int,
     progress: Watch | None,
-) -> dict[str, Score]:
+) -> tuple[Backtest | None, dict[str, Score]]:
     if not rules:
-        return {}
-    return _pass(history, config.model_copy(update={"alerts": tuple(rules)}), incidents, stride, None, progress)[1]
+        return None, {}
+    return _pass(history, config.model_copy(update={"alerts": tuple(rules)}), incidents, stride, None, progress)
 
 
 def _pass(

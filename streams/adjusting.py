@@ -36,7 +36,7 @@ class Adjusting:
         self._groups: dict[int, Groups] = {}  # by window
         self._due: dict[tuple[int, int], Due] = {}  # by stage and window
         self._after: dict[tuple[int, int], Weights] = {}  # likewise
-        self._ended: dict[tuple[int, int, Split | None], dict[int, float]] = {}  # worth by stage, length and value, and by end
+        self._worths: dict[tuple[int, int, Split | None], dict[tuple[int, int], float]] = {}  # by stage, length and value; by end and T
         self._spans = Spans(self._kept, self._terms)
         self.final_us = -1  # until when counts are there that change no more, where counting is ahead of T
         self._at_us = 0
@@ -53,7 +53,7 @@ class Adjusting:
         if until != self._learned_until:
             self._learned_until = until
             self._baselines.clear()
-            self._ended.clear()
+            self._worths.clear()
             self._spans.forget_weights()
         return self
 
@@ -87,38 +87,34 @@ class Adjusting:
 
         0 where the total has no baseline.
         """
-        if self._at_us == end_us < self.final_us:
-            of_length = self._ended.get((stage, end_us - start_us, split), {})
-            if end_us not in of_length:  # whoever asks this asks it again a bucket later
-                width_us = bucket_seconds((end_us - start_us) // MICROS) * MICROS
-                return self.ended(stage, end_us - start_us, range(end_us, self.final_us + 1, width_us), split)[0]
-            return of_length[end_us]
+        length_us, at_us = end_us - start_us, self._at_us
+        known = self._worths.get((stage, length_us, split), {}).get((end_us, at_us))
+        if known is not None:
+            return known
+        if end_us == at_us < self.final_us:  # whoever asks this asks it again a bucket later
+            step_us = bucket_seconds(length_us // MICROS) * MICROS
+            return self.worths(stage, length_us, [(later_us, later_us) for later_us in range(at_us, self.final_us + 1, step_us)], split)[0]
         total = self.baseline(stage, None)
         if isinstance(total, NoBaseline):
             return 0.0
-        weights = self._spans.weights(stage, total.curve, start_us, end_us, self._at_us)
+        weights = self._spans.weights(stage, total.curve, start_us, end_us, at_us)
         return max(0.0, self._entries_of(stage - 1, split).weigh(weights, start_us))
 
-    def ended(self, stage: int, length_us: int, ends_us: Sequence[int], split: Split | None) -> list[float]:
-        """The worth of spans of one length, each as of its end, by when all counts before it must be final."""
-        known = self._ended.setdefault((stage, length_us, split), {})
-        new = [end_us for end_us in ends_us if end_us not in known]
-        if new:
-            known.update(zip(new, self._worths(stage, length_us, new, split)))
-        return [known[end_us] for end_us in ends_us]
-
-    def _worths(self, stage: int, length_us: int, ends_us: Sequence[int], split: Split | None) -> list[float]:
+    def worths(self, stage: int, length_us: int, ends_us: Sequence[tuple[int, int]], split: Split | None) -> list[float]:
+        """The worth of spans of one length, by their ends and T, by when all counts before the end must be final."""
+        known = self._worths.setdefault((stage, length_us, split), {})
+        new = [end for end in ends_us if end not in known]
         total = self.baseline(stage, None)
         if isinstance(total, NoBaseline):
             return [0.0] * len(ends_us)
-        alike: dict[int, tuple[Weights, list[int]]] = {}  # as most are, they are weighed together
-        for end_us in ends_us:
-            weights = self._spans.weights(stage, total.curve, end_us - length_us, end_us, end_us)
-            alike.setdefault(id(weights), (weights, []))[1].append(end_us)
-        entries, found = self._entries_of(stage - 1, split), dict[int, float]()
-        for weights, of_weights_us in alike.values():
-            found.update(zip(of_weights_us, entries.weigh_each(weights, [end_us - length_us for end_us in of_weights_us])))
-        return [max(0.0, found[end_us]) for end_us in ends_us]
+        alike: dict[int, tuple[Weights, list[tuple[int, int]]]] = {}  # as most are, they are weighed together
+        for end_us, at_us in new:
+            weights = self._spans.weights(stage, total.curve, end_us - length_us, end_us, at_us)
+            alike.setdefault(id(weights), (weights, []))[1].append((end_us, at_us))
+        for weights, ends in alike.values():
+            found = self._entries_of(stage - 1, split).weigh_each(weights, [end_us - length_us for end_us, _ in ends])
+            known.update(zip(ends, (max(0.0, worth) for worth in found)))
+        return [known[end] for end in ends_us]
 
     def baseline(self, stage: int, split: Split | None) -> Baseline | NoBaseline:
         """What is usual for the step into a stage, in total or for a value of a dimension."""

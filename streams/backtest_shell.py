@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alerting.backtest import Backtest, Trial, Watch
+from alerting.backtest import Backtest
+from alerting.course import Trial, Watch
 from alerting.incidents import Incident, Score, check, parse
 from alerting.tuning import Advice, Tried, Tuning
 from schemas.config import Config

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from alerting import backtest
+from alerting import course
 from alerting.backtest import Backtest
 from alerting.samples import look
 from schemas.duration import MICROS
@@ -52,6 +52,31 @@ async def test_so_they_are_on_adjusted_rates(rule: dict[str, Any]) -> None:
     setup, records = config({"basis": "adjusted", "by": ["device"], **rule}), shop(3.5 * HOUR, 6, INCIDENT)
     told = backtested(setup, records)
     assert "firing" in {each.state for each in told}
+    assert rounded(told) == rounded(await live(setup, records))
+
+
+@pytest.mark.parametrize("rule", [{"basis": "entries"}, {"basis": "adjusted"}, {"basis": "adjusted", "detector": "sequential"}], ids=str)
+async def test_an_alert_begins_with_the_first_event_of_its_value_however_far_ahead_counting_is(rule: dict[str, Any]) -> None:
+    setup = config({"by": ["device"], "below": 0.5, "for": "10m", "min_entrants": 3, **rule})
+    late = [event(1.7 * HOUR + 7 * n, f"new{n}", "checkout", "ios") for n in range(200)]
+    old = [event(n, f"old{n}", "checkout") for n in range(0, 3 * HOUR, 9)] + [
+        event(n + 30, f"old{n}", "pay") for n in range(0, 3 * HOUR, 9)
+    ]
+    records = sorted([*old, *late], key=lambda record: json.loads(record)["timestamp"])
+    told = backtested(setup, records)
+    assert "firing" in {each.state for each in told if each.value == "ios"}
+    assert rounded(told) == rounded(await live(setup, records))
+
+
+@pytest.mark.parametrize(
+    "rule", [{"window": "1h"}, {"window": "3h", "widen_to": "12h"}, {"drop": {"by": 0.2, "from": "yesterday"}}], ids=str
+)
+async def test_on_wide_windows_and_after_a_day_counting_ahead_changes_nothing(rule: dict[str, Any]) -> None:
+    changes = {"basis": "adjusted", "below": 0.5, "for": "2m", "min_entrants": 20} | rule
+    setup = config(changes | {"below": None} if "drop" in rule else changes)
+    records = shop(27 * HOUR, 1, (25 * HOUR, 27 * HOUR))
+    told = backtested(setup, records)
+    assert told
     assert rounded(told) == rounded(await live(setup, records))
 
 
@@ -203,7 +228,7 @@ def by_hand(records: list[bytes], threshold: float, recovery: float) -> list[tup
 )
 def test_of_healthy_hours_few_are_judged_in_full(rule: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    monkeypatch.setattr(backtest, "look", lambda *asked: looks.append(asked[5]) or look(*asked))
+    monkeypatch.setattr(course, "look", lambda *asked: looks.append(asked[5]) or look(*asked))
     setup, records = config({"min_entrants": 5, **rule}), shop(4 * HOUR, 20)
     assert backtested(setup, records) == []
     assert 0 < len(looks) < 4 * HOUR / 10 / 20

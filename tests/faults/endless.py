@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 from tests.oracle import Cell, Recount
@@ -59,8 +59,11 @@ class Laps(Sequence[Click]):
         return Click(who.encode(), f'{said}, "timestamp": {at_ms + lap * LAP_HOURS * 3_600_000}, "user_id": "{who}"}}'.encode())
 
 
-def in_all(lap: Recount, laps: int) -> Recount:
-    """What so many whole laps come to, by what the first comes to. Buckets are at most an hour wide, and a lap is whole hours later."""
+def in_all(lap: Recount, laps: int, oldest: Mapping[tuple[str, int], int] | None = None) -> Recount:
+    """What so many whole laps come to, by what the first comes to. Buckets are at most an hour wide, and a lap is whole hours later.
+
+    `oldest`: by funnel and width (seconds), the first bucket that anybody asks for; of an hour's work the others are ten million cells.
+    """
     found = Recount(lap.records * laps, {}, type(lap.fates)(), type(lap.cells)(), lap.at_us + (laps - 1) * LAP_HOURS * 3_600_000_000)
     for fate, count in lap.fates.items():
         found.fates[fate] = count * laps
@@ -68,7 +71,8 @@ def in_all(lap: Recount, laps: int) -> Recount:
         if not cell.width:
             found.cells[cell] = count * laps
             continue
-        for number in range(laps):
+        first = (oldest or {}).get((cell.funnel, cell.width), 0)
+        for number in range(max(0, -(-(first - cell.bucket) * cell.width // (LAP_HOURS * 3600))), laps):
             found.cells[_later(cell, number)] += count
     return found
 

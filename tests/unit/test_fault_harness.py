@@ -107,6 +107,11 @@ def test_laps_come_to_what_the_first_lap_comes_to() -> None:
     assert found.fates == all_of_it.fates
     assert +found.cells == +all_of_it.cells
     assert found.at_us == all_of_it.at_us
+    oldest = {(cell.funnel, cell.width): cell.bucket for cell in sorted(found.cells) if cell.width}  # the newest of each
+    asked = {cell: n for cell, n in found.cells.items() if not cell.width or cell.bucket >= oldest[cell.funnel, cell.width]}
+    fewer = in_all(one, 3, oldest).cells
+    assert asked.items() <= fewer.items()
+    assert len(fewer) < len(found.cells) / 2
 
 
 def test_a_slice_of_laps_is_the_clicks_one_by_one() -> None:

@@ -49,7 +49,8 @@ def soak(scene: Scene) -> None:
     scene.over()
     ends = scene.catches_up()
     lap = recount(yaml.safe_load(scene.deployment.config.read_text()), [Record(0, n, *click) for n, click in enumerate(records[:LAP])])
-    books, expected = read_books(scene.deployment), in_all(lap, laps)
+    books = read_books(scene.deployment)
+    expected = in_all(lap, laps, books.oldest)
     wrong = wrong_cells(expected, books)
     assert not wrong, f"{len(wrong)} cells are wrong: {wrong[:SHOWN]}"
     assert books.fates == expected.fates, f"fates: must be {expected.fates}, are {books.fates}"

@@ -31,6 +31,7 @@ from streams.rates import Split
 from streams.retention import USERS
 from streams.windows import FunnelCounts, cell
 
+FEW, MORE = 8, 6  # windows found at first, and times as many each time that one more is asked about
 SEEN = 0.001  # of an entrant, in a bucket: enough to say that there was one
 
 
@@ -116,10 +117,14 @@ class Glance:
         return cells.get(self._names[0], 0), cells.get(self._names[1], 0)
 
     def _buckets(self, basis: Basis, seconds: int, at_us: int) -> tuple[int, float]:
-        """Found for all boundaries that are asked about at once."""
-        found = self._windows.get((basis.name, seconds), {}).get(at_us)
+        """Found for many of the boundaries to come at once, more each time."""
+        windows = self._windows.get((basis.name, seconds), {})
+        found = windows.get(at_us)
         if found is None:
-            coming_us = self._moments_us[bisect_left(self._moments_us, at_us) :]
+            first = bisect_left(self._moments_us, at_us)
+            before_us = self._moments_us[first - 1] if first else 0
+            many = MORE * len(windows) if before_us in windows else FEW
+            coming_us = self._moments_us[first : first + many]
             windows = self._windows[basis.name, seconds] = dict(zip(coming_us, basis.windows(seconds, coming_us)))
             found = windows[at_us]
         return found

@@ -189,7 +189,7 @@ class ShardCount:
             yield
         result = folding.out
         rejected = pending.batch.rejected + _places_to_indexes(pending.batch, prepared.bad)
-        deltas = tally(self.plan, result, self.watermark_us, Counter(r.reason for r in rejected))
+        deltas = yield from tally(self.plan, result, self.watermark_us, Counter(r.reason for r in rejected))
         self.watermark_us = deltas.watermark_us
         self.states.update(result.touched)
         self._folded += 1
@@ -207,7 +207,7 @@ class ShardCount:
         counted = yield from self._fold(pending, pending.prepared if part is None else part.others, trace)
         if part is not None:
             apart = Folding(self.plan, part.batch, part.prepared, self.states, trace).whole()
-            deltas = tally(self.plan, apart, self.watermark_us, {})
+            deltas = at_once(tally)(self.plan, apart, self.watermark_us, {})  # the others' states are there already: no pause before these
             audit.counted(deltas)
             add(counted.write.deltas, deltas)
             add(counted.write.deltas, Deltas(fates={"filtered": -len(part.batch)}))  # as which the others' fold took them

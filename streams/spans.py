@@ -25,18 +25,25 @@ class Spans:
         self._shapes: dict[tuple[int, int, int], Groups] = {}  # by when it begins after the hour, its length, and how long ago it ended
         self._different: dict[Groups, Groups] = {}
         self._weights: dict[tuple[int, int], Weights] = {}  # by stage and identity of the shape
+        self._of_spans: dict[tuple[int, int, int, int], Weights] = {}  # likewise, by what tells the shape
 
     def forget_weights(self) -> None:
         """Other curves are learned."""
         self._weights.clear()
+        self._of_spans.clear()
 
     def weights(self, stage: int, curve: Curve, start_us: int, end_us: int, at_us: int) -> Weights:
         """Those of the span from `start_us` until `end_us`, boundaries of buckets, as of T; numbered from the span's start."""
-        shape = self._shape(start_us, end_us, -(-at_us // KNOWN_US) * KNOWN_US)
-        known = self._weights.get((stage, id(shape)))
-        if known is None:
-            known = self._weights[stage, id(shape)] = worth_of(shape, curve)
-        return known
+        known_us = -(-at_us // KNOWN_US) * KNOWN_US
+        what = stage, start_us % HOUR_US, end_us - start_us, known_us - end_us
+        found = self._of_spans.get(what)
+        if found is None:
+            shape = self._shape(start_us, end_us, known_us)
+            found = self._weights.get((stage, id(shape)))
+            if found is None:
+                found = self._weights[stage, id(shape)] = worth_of(shape, curve)
+            self._of_spans[what] = found
+        return found
 
     def _shape(self, start_us: int, end_us: int, known_us: int) -> Groups:
         what = (start_us % HOUR_US, end_us - start_us, known_us - end_us)
@@ -45,7 +52,7 @@ class Spans:
             if len(self._shapes) >= SHAPES_MAX:
                 self._shapes.clear()
                 self._different.clear()
-                self._weights.clear()
+                self.forget_weights()
             terms = self._terms
             since = complete_since(self._kept, terms.conversion_us, known_us)
             # The bucket that begins at the end is past it: the last moment is the one before.

@@ -8,7 +8,7 @@ combinations of values come to few values of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -19,6 +19,7 @@ from streams.retention import CONVERSIONS, CONVERTED, ENTRIES, EVENTS, FINEST_SE
 from streams.values import SEPARATOR
 from streams.windows import RETRACTED, RETRACTED_AGES, Cells, age_cell, cell
 
+FUNNELS_AT_ONCE = 8
 LETTERS = (USERS, EVENTS, VALUE, ENTRIES, CONVERSIONS, CONVERTED)  # in the order of a record of counts
 TAKEN_BACK = LETTERS.index(EVENTS)
 BucketKey = tuple[int, int, int]  # definition, width in seconds, bucket
@@ -35,13 +36,18 @@ class Deltas:
     watermark_us: int = -1
 
 
-def tally(plan: Plan, fold: Fold, watermark_us: int, rejected: Mapping[str, int]) -> Deltas:
-    """The deltas of a fold, given the partition's watermark before it (-1: none yet)."""
+def tally(plan: Plan, fold: Fold, watermark_us: int, rejected: Mapping[str, int]) -> Generator[None, None, Deltas]:
+    """The deltas of a fold, given the partition's watermark before it (-1: none yet); in steps of some funnels."""
     after = max(watermark_us, fold.watermark_us)
     out = Deltas(watermark_us=after, fates=_fates(fold, rejected))
-    for number, columns in _columns(plan, fold).items():
+    places: dict[int, list[int]] = {}  # of a funnel's stages that were reached
+    for stage in [*fold.counts.records, *[stage for stage in fold.counts.ages if stage not in fold.counts.records]]:
+        places.setdefault(stage >> 8, []).append(stage & 0xFF)
+    for done, (number, of_funnel) in enumerate(places.items(), 1):
         funnel = plan.funnels[number]
-        _totals(out, funnel, _buckets(out, funnel, columns, after))
+        _totals(out, funnel, _buckets(out, funnel, _columns(funnel, fold, of_funnel), after))
+        if done % FUNNELS_AT_ONCE == 0:
+            yield
     for funnel in plan.funnels:
         out.expired += _expired(funnel, watermark_us, after)
     return out
@@ -67,24 +73,19 @@ class Columns:
     ages: dict[str, AgeColumn] = field(default_factory=dict)  # by the name of the count
 
 
-def _columns(plan: Plan, fold: Fold) -> dict[int, Columns]:
-    """By funnel number, in the finest buckets: the counts of everybody, and of each value of a dimension by itself."""
-    found: dict[int, Columns] = {}
-    prefixes = {funnel.number: [name + SEPARATOR for name in funnel.dimensions] for funnel in plan.funnels}
-    for stage, by_values in fold.counts.records.items():
-        number, place = stage >> 8, stage & 0xFF
-        mine = found.setdefault(number, Columns()).counts
-        for shown, by_bucket in by_values.items():
-            labels = [TOTAL, *[prefix + value for prefix, value in zip(prefixes[number], shown.split(SEPARATOR))]]
+def _columns(funnel: FunnelPlan, fold: Fold, places: list[int]) -> Columns:
+    """In the finest buckets: the counts of everybody, and of each value of a dimension by itself."""
+    found, prefixes = Columns(), [name + SEPARATOR for name in funnel.dimensions]
+    for place in places:
+        stage = funnel.number << 8 | place
+        for shown, by_bucket in fold.counts.records.get(stage, {}).items():
+            labels = [TOTAL, *[prefix + value for prefix, value in zip(prefixes, shown.split(SEPARATOR))]]
             for label in labels:
-                _add(mine.setdefault((place, label), {}), by_bucket, 1)
-    for stage, by_opening in fold.counts.ages.items():
-        into = (stage & 0xFF) + 1  # ages are noted with the opening, and filed under the stage converted into
-        of_age = found.setdefault(stage >> 8, Columns()).ages
-        for bucket, bins in by_opening.items():
+                _add(found.counts.setdefault((place, label), {}), by_bucket, 1)
+        for bucket, bins in fold.counts.ages.get(stage, {}).items():
             for bin_number, count in bins.items():
-                if count:
-                    of_age.setdefault(age_cell(into, bin_number), {})[bucket] = count
+                if count:  # ages are noted with the opening, and filed under the stage converted into
+                    found.ages.setdefault(age_cell(place + 1, bin_number), {})[bucket] = count
     return found
 
 

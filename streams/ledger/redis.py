@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from importlib import resources
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar, cast
@@ -109,7 +109,7 @@ class RedisLedger:
             write.next,
             deltas.watermark_us,
             _pack(list(chain.from_iterable(write.states.items()))),
-            _pack_text(_counts(deltas.buckets, deltas.totals)),
+            await _packed_counts(deltas.buckets, deltas.totals),
             _pack([_flat(deltas.fates), _flat({str(p): str(o) for p, o in write.upstream.items()}), write.gone, write.began_us]),
             _pack([_bucket_key(b) for b in deltas.expired]),
             JOURNAL_LENGTH,
@@ -276,6 +276,8 @@ async def _answer(call: Awaitable[T]) -> T:
         raise StoreUnavailable(f"Redis did not do as asked ({said(error)}); {remedy(error)}") from error
 
 
+PACKED_AT_ONCE = 200  # buckets
+
 _packer = msgpack.Packer(use_bin_type=False, buf_size=1 << 21)  # room for a chunk's states, taken once
 
 
@@ -304,9 +306,19 @@ def _exact(cells: Cells) -> Mapping[str, int | str]:
     return {name: delta if -EXACT < delta < EXACT else str(delta) for name, delta in cells.items()}
 
 
-def _counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> list[Any]:
-    named = [(_bucket_key(key), cells) for key, cells in buckets.items()] + [(f"t:{d}", cells) for d, cells in totals.items()]
-    return [item for key, cells in named if cells for item in (key, [*chain.from_iterable(_exact(cells).items())])]
+def _counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> Iterator[tuple[str, list[Any]]]:
+    named = chain(((_bucket_key(key), cells) for key, cells in buckets.items()), ((f"t:{d}", cells) for d, cells in totals.items()))
+    return ((key, [*chain.from_iterable(_exact(cells).items())]) for key, cells in named if cells)
+
+
+async def _packed_counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> bytes:
+    """A list of name and fields, in turns: of a hundred funnels it is a megabyte."""
+    packed: list[bytes] = []
+    for number, (key, fields) in enumerate(_counts(buckets, totals), 1):
+        packed += (_pack_text(key), _pack_text(fields))
+        if number % PACKED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return b"".join((msgpack.Packer().pack_array_header(len(packed)), *packed))
 
 
 def _parse_counts(flat: Sequence[Any]) -> tuple[dict[BucketKey, Cells], dict[int, Cells]]:

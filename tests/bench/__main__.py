@@ -114,7 +114,7 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Iterator[str]], str]] = {
     "latency": (_with_parts(latency), "say how soon an event is visible and somebody is told of an outage"),
     "growth": (lambda _: growth(), "say how the cost of an event grows with people, funnels and what else"),
     "replay": (lambda _: replays(), "replay files of a million and of ten million events, and say how fast and in how much memory"),
-    "backtest": (lambda _: backtests(), "put two months of history through alert rules, and say how long that takes beside a replay"),
+    "backtest": (lambda _: backtests(), "put a month of history through alert rules, and say how long that takes beside a replay"),
     "memory": (_memory, "say how many bytes an entity takes"),
     "read": (_with_parts(reading), "say how quickly readers are answered, and what that costs counting"),
     "scale": (_with_parts(scale), "say how many events a second more workers and machines can do"),
@@ -163,7 +163,7 @@ def sections(options: argparse.Namespace) -> Iterator[Section]:
     yield Section("How cost grows", ("--growth",))
     yield Section("Memory", ("--memory",))
     yield Section("A file again", ("--replay",))
-    yield Section("Alert rules over two months", ("--backtest",))
+    yield Section("Alert rules over a month", ("--backtest",))
     yield Section("Readers", ("--read",))
     yield Section("More workers and machines", ("--scale",))
 

@@ -1,7 +1,7 @@
-"""`--backtest`: two months of a shop's history through alert rules, by the command that people use, beside a replay of the same file.
+"""`--backtest`: a month of a shop's history through alert rules, by the command that people use, beside a replay of the same file.
 
 The shop has a daily cycle, and one outage: for two hours in its last week nobody can pay. Each rule is judged at every boundary
-of the two months, must say that it fires in the outage, and must say nothing before it.
+of the month, must say that it fires in the outage, and must say nothing before it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import yaml
 from schemas.errors import FunnelwatchError
 from tests.bench.markdown import table
 
-DAYS, VIEWS_A_MINUTE = 60, 3.5
+DAYS, VIEWS_A_MINUTE = 30, 3.5
 BEGUN_MS = 1_767_571_200_000  # Monday, 2026-01-05
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 OUTAGE_DAYS, OUTAGE_HOURS = (5, 12), 2  # so long before the end, and at this hour

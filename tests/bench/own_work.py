@@ -60,4 +60,5 @@ def admit_all(shard: ShardCount, pending: Pending) -> None:
 def _to_its_end(work: Coroutine[Any, Any, T]) -> None:
     """Nothing in it really waits."""
     with suppress(StopIteration):
-        work.send(None)
+        while True:
+            work.send(None)

@@ -217,7 +217,7 @@ def changing(change: Callable[[Any], None]) -> Callable[[pytest.MonkeyPatch], No
         tally = streams.counting.tally
 
         def broken(*given: Any) -> Any:
-            deltas = tally(*given)
+            deltas = yield from tally(*given)
             change(deltas)
             return deltas
 

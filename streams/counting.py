@@ -24,7 +24,7 @@ from streams.tail import Reached
 from streams.tally import Deltas, tally
 from streams.values import Registry
 
-SLICE_RECORDS = 512
+SLICE_RECORDS, SLICE_LEAST = 512, 64  # records of a step: of one funnel, and of fifty or more, where each is dearer
 P = ParamSpec("P")
 T = TypeVar("T")
 Steps = Generator[None, None, T]  # work of a few milliseconds a step; what it comes to is returned at the end
@@ -85,6 +85,7 @@ class ShardCount:
         self.plan = plan
         self.audit = audit
         self.names = names
+        self._slice = max(min(SLICE_LEAST, SLICE_RECORDS), SLICE_RECORDS // (1 + len(plan.funnels) // 8))
         self._moving: dict[str, str] = {}  # held, but stored under a former name until their next write
         self.states: dict[str, bytes] = {}  # packed, as they are stored
         self.watermark_us = watermark_us
@@ -139,8 +140,8 @@ class ShardCount:
         None when the registries have to be asked first, since the records are needed again then.
         """
         batch, prepared = Batch([], [], [], [], [], []), Prepared([])
-        for at in range(0, len(values), SLICE_RECORDS):
-            part = self.plan.decoder.decode(values[at : at + SLICE_RECORDS], keys[at : at + SLICE_RECORDS], now_us, skew_us)
+        for at in range(0, len(values), self._slice):
+            part = self.plan.decoder.decode(values[at : at + self._slice], keys[at : at + self._slice], now_us, skew_us)
             looked_at = self.plan.prepare(part)
             if looked_at.unknown:
                 return None
@@ -185,7 +186,7 @@ class ShardCount:
         behind = self._folded - pending.as_of
         gathered = pending.gathered if behind <= 1 and prepared is pending.prepared else None
         folding = Folding(self.plan, pending.batch, prepared, self.states, trace, gathered, self._recent if gathered and behind else {})
-        while folding.some(SLICE_RECORDS):
+        while folding.some(self._slice):
             yield
         result = folding.out
         rejected = pending.batch.rejected + _places_to_indexes(pending.batch, prepared.bad)

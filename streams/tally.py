@@ -19,7 +19,7 @@ from streams.retention import CONVERSIONS, CONVERTED, ENTRIES, EVENTS, FINEST_SE
 from streams.values import SEPARATOR
 from streams.windows import RETRACTED, RETRACTED_AGES, Cells, age_cell, cell
 
-FUNNELS_AT_ONCE = 8
+FUNNELS_AT_ONCE = 3
 LETTERS = (USERS, EVENTS, VALUE, ENTRIES, CONVERSIONS, CONVERTED)  # in the order of a record of counts
 TAKEN_BACK = LETTERS.index(EVENTS)
 BucketKey = tuple[int, int, int]  # definition, width in seconds, bucket

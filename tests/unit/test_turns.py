@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar, cast
+
+from redis.asyncio import Redis
 
 from schemas.config import Config
+from streams.counting import ShardCount, Steps
 from streams.custody import Custodian
-from streams.ledger.contract import Write
+from streams.ledger.contract import Claim, Write
 from streams.ledger.memory import MemoryLedger
+from streams.ledger.redis import PACKED_AT_ONCE, RedisLedger
 from streams.metrics import WorkerMetrics
+from streams.plan import Plan
 from streams.reader import ADDED_AT_ONCE, Reader
-from streams.tally import Deltas
+from streams.tally import FUNNELS_AT_ONCE, Deltas
 from tests.parts.loop import turns_while
 
+T = TypeVar("T")
 BUCKETS = 20 * ADDED_AT_ONCE
 
 
@@ -28,6 +36,44 @@ async def test_a_tick_that_reads_many_buckets_lets_others_in() -> None:
     buckets = {(definition, 60, number): {"u0": 1} for number in range(BUCKETS)}
     await ledger.apply(claim, Write(0, 1, Deltas(buckets, watermark_us=BUCKETS * 60_000_000)))
     assert await turns_while(reader.tick) >= BUCKETS // ADDED_AT_ONCE
+
+
+async def test_a_chunk_of_many_funnels_is_tallied_and_packed_in_many_steps() -> None:
+    count = 40
+    stages = [{"name": "view", "event": "v"}, {"name": "pay", "event": "p"}]
+    common = {"source": "web", "conversion_window": "60s", "windows": ["1h"], "stages": stages}
+    funnels = [{"name": f"f{number}", **common} for number in range(count)]
+    config = Config.model_validate({"sources": [{"name": "web", "topic": "clicks", "trust_key": True}], "funnels": funnels})
+    shard = ShardCount(Plan(config, config.sources[0]))
+    values = [f'{{"event": "v", "timestamp": {n * 10_000 + 10_000}, "user_id": "u{n}"}}'.encode() for n in range(60)]
+    pending = shard.decode(0, len(values), values, [None] * len(values), 10**18)
+    pauses, counted = at_the_end(shard.folding(pending))
+    assert pauses >= count // FUNNELS_AT_ONCE, "the records are few: these are the tally's"
+    write = counted.write
+    ledger = RedisLedger(cast("Redis", Willing()))
+    assert len(write.deltas.buckets) >= 10 * PACKED_AT_ONCE
+    assert await turns_while(lambda: ledger.apply(Claim("web:0", 1, "token", 0, -1, {}), write)) >= 10
+
+
+def at_the_end(steps: Steps[T]) -> tuple[int, T]:
+    """How often a work paused, and what it came to."""
+    pauses = 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return pauses, cast("T", done.value)
+        pauses += 1
+
+
+class Willing:
+    """A Redis that agrees to every script."""
+
+    def register_script(self, text: str) -> Callable[..., Coroutine[Any, Any, list[Any]]]:
+        async def agree(keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+            return [b"ok", 1, b"generation"]
+
+        return agree
 
 
 async def test_of_the_lanes_one_at_a_time_holds_up_the_loop_and_others_come_in_between() -> None:

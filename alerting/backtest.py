@@ -14,6 +14,7 @@ from operator import itemgetter
 
 from alerting.course import Course, Trial, Watch
 from schemas.config import Config
+from schemas.duration import MICROS, bucket_seconds
 from schemas.errors import UsageError
 from schemas.report import Transition
 from streams.history import History
@@ -40,13 +41,13 @@ class Backtest:
         rules = [rule for rule in config.alerts if config.funnel(rule.funnel).source == history.source.name]
         if not rules:
             raise UsageError(f"the config has no alert rules over funnels of source {history.source.name!r}; write some under `alerts`")
+        self.step_us = _aligned({bucket_seconds(rule.window) * MICROS for rule in rules}, stride)
         self._watch = watch
         users = [(place, rule) for place, rule in enumerate(rules) if rule.basis == "users"]
         others = [(place, rule) for place, rule in enumerate(rules) if rule.basis != "users"]
-        self._courses = [Course(history, config, of, thorough=thorough, watch=self._told) for of in (users, others) if of]
+        self._courses = [Course(history, config, of, self.step_us, thorough=thorough, watch=self._told) for of in (users, others) if of]
         placed = [pair for course in self._courses for pair in zip(course.places, course.trials)]
         self.trials = [trial for _, trial in sorted(placed, key=itemgetter(0))]
-        self.step_us = _aligned({trial.step_us for trial in self.trials}, stride)
         self.first_us = -1  # the first boundary evaluated
         self._told_us = -1
 
@@ -56,7 +57,7 @@ class Backtest:
         if begun_us is None:
             return
         self.first_us = (begun_us // self.step_us + 1) * self.step_us
-        for _, _, changes in merge(*(course.run(self.first_us, self.step_us) for course in self._courses), key=itemgetter(0, 1)):
+        for _, _, changes in merge(*(course.run(self.first_us) for course in self._courses), key=itemgetter(0, 1)):
             yield from changes
 
     def _told(self, trial: Trial, at_us: int) -> None:

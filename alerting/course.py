@@ -11,7 +11,6 @@ learned of traffic can change its limit, and at every full hour, when it learns 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,7 +33,6 @@ from streams.baseline import HOUR_US
 from streams.history import Feed, History
 from streams.rates import Split
 from streams.retention import HOUR_SECONDS
-from streams.values import SEPARATOR
 from streams.windows import FunnelCounts
 
 NEW = RuleState()
@@ -104,14 +102,6 @@ class Trial:
         found = (0, self.counts.plan.mature_after_us)
         return found if self.rule.drop is None else (*found, 1, int(self.rule.window) * MICROS)
 
-    def counted_since(self, alert: AlertKey, start_us: int) -> int:
-        """From when on an alert is there whose value was first counted after `start_us`."""
-        width = self.counts.plan.kept[0].seconds
-        ending = f"{SEPARATOR}{alert.dimension}{SEPARATOR}{alert.value}"
-        buckets = self.counts.buckets.get(width, {})
-        with_it = (bucket for bucket, cells in buckets.items() if any(name.endswith(ending) for name in cells))
-        return max(start_us, (min(with_it, default=0) + 1) * width * MICROS)
-
     def conclude(self, judged: Judged, at_us: int) -> tuple[Transition, ...]:
         """Take what an evaluation came to; the changes of state."""
         if not any(change for *_, change in judged):
@@ -130,13 +120,15 @@ class Trial:
 class Course:
     """Rules of one source, all on users or none, and the counts they are judged by. `rules` have their places in the config."""
 
-    def __init__(self, history: History, config: Config, rules: Sequence[tuple[int, Rule]], *, thorough: bool, watch: Watch) -> None:
+    def __init__(
+        self, history: History, config: Config, rules: Sequence[tuple[int, Rule]], step_us: int, *, thorough: bool, watch: Watch
+    ) -> None:
         self.history = history
         self._goes_ahead = all(rule.basis != "users" for _, rule in rules)
         self.feed = Feed(history, config, HOUR_SECONDS if self._goes_ahead else 0)
         self.trials = [self._trial(config, rule) for _, rule in rules]
         self.places = [place for place, _ in rules]
-        self.step_us = 0
+        self.step_us = step_us  # between two boundaries
         self.boundaries = 0
         self.last_us = -1  # the last boundary evaluated
         self._reach_us = min(trial.reach_us for trial in self.trials)
@@ -153,16 +145,15 @@ class Course:
     def _trial(self, config: Config, rule: Rule) -> Trial:
         return Trial(rule.model_copy(update={"notify": NOBODY}), config.funnel(rule.funnel), self.feed.counts[rule.funnel])
 
-    def run(self, first_us: int, step_us: int) -> Iterator[tuple[int, int, tuple[Transition, ...]]]:
-        """Changes of state at boundaries so far apart, from one on: T, the place of the rule, and what changed."""
-        at_us, self.step_us = first_us, step_us
+    def run(self, first_us: int) -> Iterator[tuple[int, int, tuple[Transition, ...]]]:
+        """Changes of state from a boundary on: T, the place of the rule, and what changed."""
+        at_us = first_us
         while at_us <= self.history.time_us:
             end_us = self._stretch(at_us)
-            known = [trial.alerts() for trial in self.trials]
             self.feed.until(end_us)
             for adjusting in self._adjusting.values():
                 adjusting.final_us = end_us if end_us > at_us else -1
-            yield from self._evaluate(at_us, end_us, known)
+            yield from self._evaluate(at_us, end_us)
             self.boundaries += (end_us - at_us) // self.step_us + 1
             self.last_us = end_us
             at_us = self._following(end_us)
@@ -184,18 +175,16 @@ class Course:
         following = min((trial.following(at_us, last_us or 0) for trial in self.trials), default=woken_us)
         return max(at_us + self.step_us, min(woken_us, -(-following // self.step_us) * self.step_us))
 
-    def _evaluate(
-        self, first_us: int, last_us: int, known: Sequence[tuple[AlertKey, ...]]
-    ) -> Iterator[tuple[int, int, tuple[Transition, ...]]]:
-        """Evaluate what is due from a boundary to another; `known` are the alerts that were there before."""
+    def _evaluate(self, first_us: int, last_us: int) -> Iterator[tuple[int, int, tuple[Transition, ...]]]:
+        """Evaluate what is due from a boundary to another.
+
+        An alert whose value is first counted in between is there from the first one on: until then it finds no entrant, and tells nothing.
+        """
         due: list[Due] = []
         for number, trial in enumerate(self.trials):
             moments_us = self._moments(trial, first_us, last_us)
-            for place, alert in enumerate(trial.alerts()):
-                since_us = first_us
-                if first_us < last_us and trial.alerts() is not known[number] and alert not in known[number]:
-                    since_us = trial.counted_since(alert, first_us)
-                self._await(due, number, place, moments_us[bisect_left(moments_us, since_us) :])
+            for place in range(len(trial.alerts())):
+                self._await(due, number, place, moments_us)
         while due:
             at_us, number, _, _ = due[0]
             same = []

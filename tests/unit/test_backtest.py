@@ -56,7 +56,7 @@ async def test_so_they_are_on_adjusted_rates(rule: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("rule", [{"basis": "entries"}, {"basis": "adjusted"}, {"basis": "adjusted", "detector": "sequential"}], ids=str)
-async def test_an_alert_begins_with_the_first_event_of_its_value_however_far_ahead_counting_is(rule: dict[str, Any]) -> None:
+async def test_a_value_that_is_first_seen_within_a_stretch_is_told_of_as_by_the_live_evaluator(rule: dict[str, Any]) -> None:
     setup = config({"by": ["device"], "below": 0.5, "for": "10m", "min_entrants": 3, **rule})
     late = [event(1.7 * HOUR + 7 * n, f"new{n}", "checkout", "ios") for n in range(200)]
     old = [event(n, f"old{n}", "checkout") for n in range(0, 3 * HOUR, 9)] + [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
-MICROS = 1_000_000
+MICROS: Final = 1_000_000
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 PATTERN = re.compile(r"([0-9]{1,9})([smhd])")
 

@@ -7,8 +7,9 @@ logarithm is taken, and a bin is the same on every machine. Ages below 4 ms have
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
-MILLI_US = 1000
+MILLI_US: Final = 1000
 OCTAVE_BINS = 4
 
 

@@ -103,16 +103,12 @@ def walk(
     chain that an event starts, `amounts` (by place and stage) what it adds to a stage's value, in
     millionths. Every reach is added to `reached` where one is given.
     """
-    # The types of what comes out of cells let a compiled walk work on machine numbers.
-    records, ages = counts.records, counts.ages
-    origin: int
-    start: int
-    begun: int | None
-    mark: int | None
-    opened: int | None
+    # The types of what comes out of cells let a compiled walk work on machine numbers; what goes back into them
+    # unchanged, or several times, is made an object once.
+    records, ages, bucket_us = counts.records, counts.ages, BUCKET_US
     for i in places:
         time: int = times[i]
-        bucket = time // BUCKET_US
+        bucket = time // bucket_us
         match = matches[i]
         assert match is not None  # who has none has no place
         for definition, funnel, size, values_at, _, window, matched, clears, ascending in match.steps:
@@ -120,55 +116,70 @@ def walk(
             if cells is None:
                 cells = blocks[definition] = [None] * size
                 cells[-1] = bucket
-            origin = cells[-1]
-            now, since = bucket - origin, time - origin * BUCKET_US
+            origin: int = cells[-1]
+            now, since = bucket - origin, time - origin * bucket_us
+            here: Any = since
             ops = matched
             if ascending is not None:
                 ops = _any_order(matched, ascending, window, cells, since, own_values(values[i], values_at))
             advanced: list[int] | None = [] if clears else None
             for stage, at, its_values, its_mark, its_opened, its_entered, prior, valued in ops:
+                start = here
                 if not at:
-                    start, chain = since, own_values(values[i], values_at) if values_at >= 0 else values[i]
+                    chain = own_values(values[i], values_at) if values_at >= 0 else values[i]
                 elif ascending is not None:
                     start, chain = cells[at], cells[-2]
                 else:
-                    begun = cells[prior]
-                    if begun is None or since - begun > window:
+                    start = cells[prior]
+                    if start is None:
                         continue
-                    start, chain = begun, cells[prior + 1]
+                    begun: int = start
+                    if since - begun > window:
+                        continue
+                    chain = cells[prior + 1]
                 of_stage = records[stage]
-                record = of_stage[chain][bucket]
-                record[1] += sign
+                of_chain = of_stage[chain]
+                record = of_chain[bucket]
+                record[1] = record[1] + sign
                 mark, shown = cells[its_mark], cells[its_values]
-                if mark != now or shown != chain:
-                    record[0] += sign
-                    if mark is not None:  # the entity counts as a user here now, and there no longer
-                        of_stage[shown][mark + origin][0] -= sign
+                alike: bool = shown == chain
+                if mark is None:
+                    record[0] = record[0] + sign
+                else:
+                    marked: int = mark
+                    if marked != now or not alike:  # the entity counts as a user here now, and there no longer
+                        record[0] = record[0] + sign
+                        left = (of_chain if alike else of_stage[shown])[marked + origin]
+                        left[0] = left[0] - sign
                 if valued and i in amounts:
-                    record[2] += sign * amounts[i].get(stage, 0)
+                    record[2] = record[2] + sign * amounts[i].get(stage, 0)
                 if at:
                     opened, entered = cells[prior + 3], cells[prior + 4]
-                    if opened is not None and entered is not True and since - opened <= window:
-                        cells[prior + 4] = True  # the entry at the stage before converts, once
-                        if entered is None:
-                            entered = cells[prior + 1]
-                        if entered == chain:
-                            record[5] += sign
-                        else:
-                            of_stage[entered][bucket][5] += sign
-                        opening = opened // BUCKET_US + origin
-                        records[stage - 1][entered][opening][4] += sign
-                        age = (since - opened) // MILLI_US
-                        octave = age.bit_length()  # the bin as in `ages.age_bin`, which a call would cost too much
-                        number = age if octave < 3 else (octave - 2 << 2) + (age >> octave - 3 & 3)
-                        bins = ages[stage - 1][opening]
-                        bins[number] = bins.get(number, 0) + sign
-                opened = cells[its_opened]
-                if opened is None or since - opened > window:
-                    cells[its_opened] = since
+                    if opened is not None and entered is not True:
+                        entry: int = opened
+                        if since - entry <= window:
+                            cells[prior + 4] = True  # the entry at the stage before converts, once
+                            if entered is None:
+                                entered = cells[prior + 1]
+                            into = record if entered == chain else of_stage[entered][bucket]
+                            into[5] = into[5] + sign
+                            opening = entry // bucket_us + origin
+                            source = records[stage - 1][entered][opening]
+                            source[4] = source[4] + sign
+                            age = (since - entry) // MILLI_US
+                            octave = age.bit_length()  # the bin as in `ages.age_bin`, which a call would cost too much
+                            number = age if octave < 3 else (octave - 2 << 2) + (age >> octave - 3 & 3)
+                            bins = ages[stage - 1][opening]
+                            bins[number] = bins.get(number, 0) + sign
+                opened, opens = cells[its_opened], True
+                if opened is not None:
+                    latest: int = opened
+                    opens = since - latest > window
+                if opens:
+                    cells[its_opened] = here
                     cells[its_entered] = None
-                    record[3] += sign
-                elif shown != chain and cells[its_entered] is None:
+                    record[3] = record[3] + sign
+                elif not alike and cells[its_entered] is None:
                     cells[its_entered] = shown
                 cells[at] = start
                 cells[its_values] = chain

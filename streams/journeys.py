@@ -15,7 +15,7 @@ from operator import lt
 from xxhash import xxh3_64_hexdigest
 
 from schemas.event import Batch
-from streams.chains import Fold, Reaches, walk
+from streams.chains import Blocks, Fold, Reaches, walk
 from streams.matching import Match
 from streams.plan import Plan, Prepared
 from streams.resting import AWAKE, awake
@@ -27,6 +27,7 @@ from streams.tail import (
     Entry,
     Identity,
     Reached,
+    State,
     is_long,
     pack,
     packed_blocks,
@@ -120,6 +121,7 @@ class Folding:
         entities, all_places, all_held = self._entities, self._places, self._held
         get_state, touched, lateness, layout = self._states.get, out.touched, plan.lateness_us, plan.layout
         counts, applied, done, at = out.counts, 0, 0, self._next
+        unpacked, packed_again, blocks_of, new_state = unpack, pack, unpack_blocks, NEW
         while at < len(entities) and done < events:
             entity, places, packed = entities[at], all_places[at], all_held[at]
             at += 1
@@ -128,24 +130,27 @@ class Folding:
                 packed = recent.get(entity, packed)
             if packed is None:
                 packed = get_state(entity)
-            newest, known, tail, count, oldest, before, folded_by, floor = (
-                NEW if packed is None else unpack(packed) if packed[0] == AWAKE else awake(packed)
-            )
+            if packed is None:
+                state: State = new_state
+            elif packed[0] == AWAKE:
+                state = unpacked(packed)
+            else:
+                state = awake(packed)
+            newest, known, tail, count, oldest, before, folded_by, floor = state
             since, until = times[places[0]], times[places[-1]]
             if (
                 since <= newest
                 or len(places) > TAIL_MAX
                 or not (len(places) == 1 or ((ascending or _ascend(places, times)) and _differ(places, identities)))
                 or (
-                    newest >= min(since - lateness, until - 2 * lateness)
+                    (newest >= since - lateness or newest >= until - 2 * lateness)
                     and not (folded_by == layout and _append(places, identities, tail, count))
                 )
             ):
-                entries = [_entry(times[i], identities[i], matches[i], values[i], amounts.get(i)) for i in places]
-                state = NEW if packed is None else awake(packed)
-                touched[entity] = pack(Entity(plan, entity, state, out, trace).take(entries))
+                late = [_entry(times[i], identities[i], matches[i], values[i], amounts.get(i)) for i in places]
+                touched[entity] = pack(Entity(plan, entity, state, out, trace).take(late))
                 continue
-            blocks = unpack_blocks(known)
+            blocks: Blocks = blocks_of(known)
             reached: Reaches | None = None if trace is None else trace.setdefault(entity, {})
             horizon, new = until - 2 * lateness, places
             if newest < horizon:  # nothing that is in the tail matters any more
@@ -158,22 +163,19 @@ class Folding:
                     new = places[len(past) :]
                 oldest = times[new[0]]
             walk(blocks, new, times, matches, values, amounts, counts, 1, reached)
+            entries = []
             for i in new:
                 match = matches[i]
                 assert match is not None  # who has none has no place
-                tail += pack(
-                    (
-                        times[i] - oldest,
-                        identities[i],
-                        match.key,
-                        values[i] if match.openers else "",
-                        amounts.get(i) if match.stages else None,
-                    )
-                )
+                brings, adds = values[i] if match.openers else "", amounts.get(i) if match.stages else None
+                entries.append((times[i] - oldest, identities[i], match.key, brings, adds))
+            tail += packed_again(entries)[1 if len(entries) < 16 else 3 :]  # without the head of a msgpack array
             count += len(new)
             applied += len(new)
             folded = (until, blocks, tail, count, oldest, before, folded_by, floor)
-            touched[entity] = pack(shortened(plan, folded) if count > LAZY and is_long(plan, count, oldest, until) else folded)
+            if count > LAZY and is_long(plan, count, oldest, until):
+                folded = shortened(plan, folded)
+            touched[entity] = packed_again(folded)
         self._next = at
         out.applied += applied
         return at < len(entities)

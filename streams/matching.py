@@ -18,7 +18,7 @@ from streams.asking import Asking, Conditions, Getter
 
 CELLS = 5  # a stage's in a funnel's block, see `chains`
 NO_STAGE = 256
-SEALED = 0  # the key of an event that cannot be folded again
+SEALED: Final = 0  # the key of an event that cannot be folded again
 
 Key = int | bytes
 # A stage: funnel number << 8 | stage, the places of its five cells, of the first cell of the stage before it, and
@@ -164,6 +164,11 @@ class Matcher:
             tuple(CELLS * place for place in sorted(clears)),
             ascending if funnel.order == "any" else None,
         )
+
+
+def with_values(matches: list[Match | None]) -> list[int]:
+    """The places of events that match a stage with a value property."""
+    return [place for place, match in enumerate(matches) if match is not None and match.stages]
 
 
 def _op(number: int, place: int, valued: bool) -> Op:

@@ -13,7 +13,7 @@ that repeats only once:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -26,7 +26,7 @@ from streams.tail import State, pack, packed_blocks, unpack, unpack_blocks
 
 REST_SECONDS = 3600  # behind the watermark: how long an event may be on its way and still find all it may depend on
 GONE_FUNNEL_SECONDS = 31 * 86_400  # how long the cells of a funnel that the config does not have are kept
-AWAKE = 0x98  # first byte of a state that is not at rest: a msgpack array of eight
+AWAKE: Final = 0x98  # first byte of a state that is not at rest: a msgpack array of eight
 
 _unpack_rested: Any = msgspec.msgpack.Decoder(tuple[int, dict[int, list[Any]]]).decode
 

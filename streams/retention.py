@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from schemas.duration import MICROS, bucket_seconds
 
-FINEST_SECONDS = 10
+FINEST_SECONDS: Final = 10
 HOUR_SECONDS = 3600
 LONGEST_SECONDS = {10: 3600, 60: 86_400, 3600: 30 * 86_400}  # the longest window made of buckets of a width
-BUCKET_US = FINEST_SECONDS * MICROS
+BUCKET_US: Final = FINEST_SECONDS * MICROS
 
 USERS, EVENTS, VALUE = "u", "n", "v"
 ENTRIES, CONVERSIONS, CONVERTED, AGES = "e", "c", "x", "h"

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -34,10 +34,10 @@ from streams.chains import Blocks, Counts, Fold, Reaches, walk
 from streams.matching import LOWEST, NUMBER, SEALED, Key, Match, Step, only
 from streams.plan import Plan
 
-TAIL_MAX = 256  # events an entity; when one more comes, the oldest quarter leaves
+TAIL_MAX: Final = 256  # events an entity; when one more comes, the oldest quarter leaves
 TAIL_KEPT = TAIL_MAX * 3 // 4
 ABSOLUTE = 10**15  # µs since the epoch: so an earlier layout wrote the times of a tail
-LAZY = 16  # events in a tail that may stay past use
+LAZY: Final = 16  # events in a tail that may stay past use
 
 Identity = str | bytes
 State = tuple[int, msgspec.Raw, bytes, int, int, msgspec.Raw, int, int]  # as unpacked; blocks stay packed until they are needed

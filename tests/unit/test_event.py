@@ -222,6 +222,13 @@ def test_the_key_is_the_entity_as_text() -> None:
     assert decode(*values, None, decoder=KEYED, keys=[*keys, None]).entities == ["東京", "7", "a"]
 
 
+def test_keys_that_come_to_the_same_text_as_the_entities_but_are_not_theirs_are_misrouted() -> None:
+    values = [raw(user_id="a\0b"), raw(user_id="c")]
+    found = decode(*values, decoder=KEYED, keys=[b"a", b"b\0c"])
+    assert [(r.index, r.reason) for r in found.rejected] == [(0, "misrouted"), (1, "misrouted")]
+    assert decode(*values, decoder=KEYED, keys=[b"a\0b", b"c"]).entities == ["a\0b", "c"]
+
+
 def test_a_source_sets_how_large_a_record_may_be() -> None:
     decoder = EventDecoder(Fields(), [], record_bytes_max=len(raw()))
     assert decode(raw(), decoder=decoder).entities == ["u"]

@@ -166,6 +166,16 @@ class Matcher:
         )
 
 
+def openings(matches: list[Match | None]) -> dict[int, list[int]]:
+    """Funnel number -> the places of the events that open it, of funnels with dimensions."""
+    found: dict[int, list[int]] = {}
+    for place, match in enumerate(matches):
+        if match is not None:
+            for number in match.openers:
+                found.setdefault(number, []).append(place)
+    return found
+
+
 def with_values(matches: list[Match | None]) -> list[int]:
     """The places of events that match a stage with a value property."""
     return [place for place, match in enumerate(matches) if match is not None and match.stages]

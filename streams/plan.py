@@ -11,7 +11,7 @@ from schemas.config import Config, Source
 from schemas.event import Batch, EventDecoder, Reject, Rejected
 from schemas.funnel import NONE, OTHER, Funnel
 from schemas.presets import preset_of
-from streams.matching import Match, Matcher, asked_paths, with_values
+from streams.matching import Match, Matcher, asked_paths, openings, with_values
 from streams.retention import kept_widths, state_seconds
 from streams.values import COMBINED, GROUP, SEPARATOR, Registry, Values, dimension_text, millionths
 
@@ -83,50 +83,58 @@ class Plan:
         present = set(out.matches)
         present.discard(None)
         matches = cast("set[Match]", present)
-        opened = sorted({number for match in matches for number in match.openers})
-        columns = {number: self._column(self.funnels[number], batch, out) for number in opened}
+        opened = {number for match in matches for number in match.openers}
         if not opened:
             out.values = [""] * len(batch)
         elif self.matcher.alone:
-            out.values = columns[opened[0]]
+            out.values = self._column(self.funnels[opened.pop()], batch.records, range(len(batch)), out)
         else:
-            out.values = [
-                GROUP.join([columns[n][place] for n in match.openers]) if match is not None and match.openers else ""
-                for place, match in enumerate(out.matches)
-            ]
+            self._prepare_values(batch, out)
         if any(match.stages for match in matches):
             self._prepare_amounts(batch, out)
         return out
 
-    def _column(self, plan: FunnelPlan, batch: Batch, out: Prepared) -> list[str]:
-        """The values of the chain that each event would start; only events that do are looked into."""
+    def _prepare_values(self, batch: Batch, out: Prepared) -> None:
+        """Of many funnels: each looks at the events that open it, and at no others."""
+        records, shown = batch.records, [""] * len(batch)
+        for number, places in sorted(openings(out.matches).items()):
+            column = self._column(self.funnels[number], [records[place] for place in places], places, out)
+            for place, found in zip(places, column):
+                first = cast("Match", out.matches[place]).openers[0] == number
+                shown[place] = found if first else shown[place] + GROUP + found
+        out.values = shown
+
+    def _column(self, plan: FunnelPlan, records: Sequence[Any], places: Sequence[int], out: Prepared) -> list[str]:
+        """The values of the chain that each event would start; only events that do are looked into. `places`: the records' own."""
         columns: dict[str, list[str]] = {}
-        unknown: set[int] = set()  # places of values that the registries have to be asked about before combinations are
+        unknown: set[int] = set()  # which of the values that the registries have to be asked about before combinations are
         for values, (name, dimension) in zip(plan.values, plan.funnel.dimensions.items()):
             if dimension.combine is None:
-                raws = self.decoder.column(values.path, batch.records)
-                columns[name] = self._shown(plan, values, raws, out, unknown)
+                raws = self.decoder.column(values.path, records)
+                columns[name] = self._shown(plan, values, raws, places, out, unknown)
         for values, (name, dimension) in zip(plan.values, plan.funnel.dimensions.items()):
             if dimension.combine is not None:
                 raws = list(map(COMBINED.join, zip(*(columns[part] for part in dimension.combine))))
-                for place in unknown:
-                    raws[place] = OTHER
-                columns[name] = self._shown(plan, values, raws, out, set())
+                for number in unknown:
+                    raws[number] = OTHER
+                columns[name] = self._shown(plan, values, raws, places, out, set())
         found = [columns[name] for name in plan.dimensions]
         return found[0] if len(found) == 1 else list(map(SEPARATOR.join, zip(*found)))
 
-    def _shown(self, plan: FunnelPlan, values: Values, raws: list[Any], out: Prepared, unknown: set[int]) -> list[str]:
+    def _shown(
+        self, plan: FunnelPlan, values: Values, raws: list[Any], places: Sequence[int], out: Prepared, unknown: set[int]
+    ) -> list[str]:
         column = values.column(raws)
         if None in column:
-            for place, found in enumerate(column):
+            for number, found in enumerate(column):
                 if found is None:
-                    match = out.matches[place]
+                    match = out.matches[places[number]]
                     opens = match is not None and plan.number in match.openers
-                    shown = values.shown(raws[place]) if opens else NONE
+                    shown = values.shown(raws[number]) if opens else NONE
                     if shown is None:
-                        out.unknown.setdefault(values.registry, set()).add(dimension_text(raws[place]))
-                        unknown.add(place)
-                    column[place] = shown or OTHER
+                        out.unknown.setdefault(values.registry, set()).add(dimension_text(raws[number]))
+                        unknown.add(number)
+                    column[number] = shown or OTHER
         return cast("list[str]", column)
 
     def _prepare_amounts(self, batch: Batch, out: Prepared) -> None:

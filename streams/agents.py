@@ -23,6 +23,7 @@ from streams.custody import Custodian, Lane, Partition
 from streams.dead_letter import RejectLimit, dead_letters
 from streams.ledger.contract import Ledger, Write
 from streams.metrics import WorkerMetrics
+from streams.pauses import give_way
 from streams.plan import Plan
 from streams.producer import AckedProducer, Outgoing
 from streams.reading import Reading
@@ -285,7 +286,7 @@ async def in_turns(steps: Steps[T]) -> T:
             next(steps)
         except StopIteration as done:
             return cast(T, done.value)
-        await asyncio.sleep(0)
+        await give_way()
 
 
 def not_seen(records: Sequence[Any], highest: Mapping[int, int]) -> tuple[list[Any], dict[int, int]]:

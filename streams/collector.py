@@ -7,7 +7,6 @@ values each is some ticks old, and a scrape still costs no more than putting the
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from prometheus_client.registry import Collector
 from schemas.duration import MICROS
 from schemas.report import AlertState
 from streams.metrics import DEFINITIONS, Definition
+from streams.pauses import give_way
 from streams.rates import AdjustedRates
 from streams.series import METRICS, FunnelSeries, header
 from streams.windows import FunnelCounts
@@ -72,7 +72,7 @@ class LedgerText:
         paused = self._clock()
         for _ in self.renewed(readings):
             if self._clock() - paused >= STRETCH_SECONDS:
-                await asyncio.sleep(0)
+                await give_way()
                 paused = self._clock()
 
     def renewed(self, readings: Iterable[SourceReading]) -> Iterator[None]:

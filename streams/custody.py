@@ -22,6 +22,7 @@ from schemas.config import Source
 from schemas.errors import FunnelwatchError, PositionBeyondEnd, RegistryUnavailable, StoreUnavailable
 from streams.ledger.contract import UNKEYED, Claim, Corrupt, Fenced, Ledger, Mismatch, NoState, Ok, Outcome, Write
 from streams.metrics import WorkerMetrics
+from streams.pauses import give_way
 from streams.tally import Deltas
 from streams.transport import Consumer
 
@@ -110,7 +111,7 @@ class Custodian:
     async def turn(self) -> AsyncIterator[None]:
         """For work on a chunk that holds up the loop: one lane's at a time, and whoever waits on the loop comes in between."""
         async with self._turn:
-            await asyncio.sleep(0)
+            await give_way()
             yield
 
     def partition(self, tp: TP, serial: int) -> Partition | None:

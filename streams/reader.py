@@ -18,6 +18,7 @@ from schemas.report import FunnelReport, FunnelSummary
 from streams.adjusting import Adjusting
 from streams.collector import SourceReading
 from streams.ledger.contract import Kept, Ledger, Position
+from streams.pauses import give_way
 from streams.plan import FunnelPlan, Plan
 from streams.rates import breakdowns, overall, rate, stage_reports
 from streams.retention import USERS
@@ -154,7 +155,7 @@ class Reader:
             for number, counts in enumerate(view.counts.values(), 1):
                 counts.forget_before(view.at_us)
                 if number % FORGOTTEN_AT_ONCE == 0:
-                    await asyncio.sleep(0)
+                    await give_way()
 
     async def _follow(self, view: SourceView, shards: list[str]) -> bool:
         """Add what was written since; False when a shard has to be read whole."""
@@ -268,7 +269,7 @@ async def _add(view: SourceView, buckets: Mapping[BucketKey, Cells], totals: Map
         if definition in by_definition:
             by_definition[definition].add(width, bucket, cells)
         if number % ADDED_AT_ONCE == 0:
-            await asyncio.sleep(0)
+            await give_way()
     for definition, cells in totals.items():
         if definition in by_definition:
             by_definition[definition].add_totals(cells)

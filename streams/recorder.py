@@ -13,7 +13,6 @@ goes a week after its points would have.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from redis.asyncio import Redis
 from schemas.config import Config
 from schemas.errors import StoreError
 from streams.lease import leader_key, store_errors
+from streams.pauses import give_way
 from streams.points import HOUR, KEPT_SECONDS, MINUTE, Names, Point, due, frame, pack, take
 from streams.rates import Split
 from streams.reader import SourceView
@@ -139,7 +139,7 @@ class Recorder:
         for funnel in view.counts:
             found = await self._point(view, funnel, step, boundary_us, at_us)
             points += [found] if found is not None else []
-            await asyncio.sleep(0)  # so that a hundred funnels do not hold up the loop
+            await give_way()  # so that a hundred funnels do not hold up the loop
         for begin in range(0, len(points), AT_ONCE):
             await self._put(points[begin : begin + AT_ONCE])
 

@@ -18,7 +18,6 @@ Uses only commands that Redis 7.0 has.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
@@ -46,6 +45,7 @@ from streams.ledger.contract import (
     Snapshot,
     Write,
 )
+from streams.pauses import give_way
 from streams.redis_errors import FAILURES, remedy, said
 from streams.tally import BucketKey
 from streams.values import Registry
@@ -226,7 +226,7 @@ class RedisLedger:
         found = []
         for entry in entries[len(entries) - new :]:
             found.append(_entry(entry))
-            await asyncio.sleep(0)  # others have their turn: an entry may be a large chunk's
+            await give_way()  # others have their turn: an entry may be a large chunk's
         return Changes(position, found)
 
     async def publish_ends(self, source: str, ends: Mapping[int, int]) -> None:
@@ -317,7 +317,7 @@ async def _packed_counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cell
     for number, (key, fields) in enumerate(_counts(buckets, totals), 1):
         packed += (_pack_text(key), _pack_text(fields))
         if number % PACKED_AT_ONCE == 0:
-            await asyncio.sleep(0)
+            await give_way()
     return b"".join((msgpack.Packer().pack_array_header(len(packed)), *packed))
 
 

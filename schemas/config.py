@@ -92,7 +92,10 @@ class Config(Model):
 
     def funnel(self, name: str) -> Funnel:
         """The funnel of that name. Raises KeyError."""
-        return {f.name: f for f in self.funnels}[name]
+        for funnel in self.funnels:
+            if funnel.name == name:
+                return funnel
+        raise KeyError(name)
 
     def funnels_of(self, source: str) -> tuple[Funnel, ...]:
         return tuple(f for f in self.funnels if f.source == source)

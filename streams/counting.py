@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar, cast
 from schemas.duration import MICROS
 from schemas.event import Batch, Rejected
 from streams.audit import Arrived, Audit, Checked, add
-from streams.journeys import Folding, Gathered, gather
+from streams.journeys import Folding, Gathered, Gathering
 from streams.ledger.contract import Write
 from streams.plan import Plan, Prepared
 from streams.pseudonym import Pseudonyms
@@ -114,7 +114,10 @@ class ShardCount:
         own_ids, entities = batch.ids, batch.entities
         if self.names is not None:
             self.names.conceal(batch, prepared.matches)
-        gathered = gather(batch, prepared, self.states)
+        gathering = Gathering(batch, prepared, self.states)
+        while gathering.some(self._slice):
+            yield
+        gathered = gathering.whole()
         return Pending(
             start,
             following,

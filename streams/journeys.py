@@ -55,24 +55,57 @@ class Gathered:
         return [entity for entity, packed in zip(self.places, self.held) if packed is None]
 
 
-def gather(batch: Batch, prepared: Prepared, states: Mapping[str, bytes]) -> Gathered:
-    """Gather a batch by entity, without what is filtered or bad.
+class Gathering:
+    """A batch on its way into order by entity, without what is filtered or bad; some of it at a time.
 
     Each state is looked up once: they lie all over memory, and with many entities that is what costs.
     """
-    skip = {bad.index for bad in prepared.bad}
-    places: dict[str, list[int]] = {}
-    get_places, filtered = places.get, 0
-    for i, (entity, match) in enumerate(zip(batch.entities, prepared.matches)):
-        if match is None:
-            filtered += i not in skip
-        elif not skip or i not in skip:
-            mine = get_places(entity)
-            if mine is None:
-                places[entity] = [i]
-            else:
-                mine.append(i)
-    return Gathered(places, list(map(states.get, places)), filtered)
+
+    def __init__(self, batch: Batch, prepared: Prepared, states: Mapping[str, bytes]) -> None:
+        self.places: dict[str, list[int]] = {}
+        self.held: list[bytes | None] = []
+        self.filtered = 0
+        self._entities, self._matches, self._states = batch.entities, prepared.matches, states
+        self._skip = {bad.index for bad in prepared.bad}
+        self._next = 0
+        self._names: list[str] = []
+
+    def whole(self) -> Gathered:
+        """Gather what is left, at once."""
+        while self.some(1 + len(self._entities)):
+            pass
+        return Gathered(self.places, self.held, self.filtered)
+
+    def some(self, events: int) -> bool:
+        """Gather so many events, or look so many states up; whether there are more."""
+        if self._next < len(self._entities):
+            self._place(self._next, min(self._next + events, len(self._entities)))
+            if self._next == len(self._entities):
+                self._names = list(self.places)
+            return True
+        held = self.held
+        held += map(self._states.get, self._names[len(held) : len(held) + events])
+        return len(held) < len(self._names)
+
+    def _place(self, begin: int, end: int) -> None:
+        places, skip, filtered = self.places, self._skip, 0
+        get_places = places.get
+        for i, (entity, match) in enumerate(zip(self._entities[begin:end], self._matches[begin:end]), begin):
+            if match is None:
+                filtered += i not in skip
+            elif not skip or i not in skip:
+                mine = get_places(entity)
+                if mine is None:
+                    places[entity] = [i]
+                else:
+                    mine.append(i)
+        self.filtered += filtered
+        self._next = end
+
+
+def gather(batch: Batch, prepared: Prepared, states: Mapping[str, bytes]) -> Gathered:
+    """A batch by entity, at once."""
+    return Gathering(batch, prepared, states).whole()
 
 
 class Folding:

@@ -19,7 +19,6 @@ from streams.retention import CONVERSIONS, CONVERTED, ENTRIES, EVENTS, FINEST_SE
 from streams.values import SEPARATOR
 from streams.windows import RETRACTED, RETRACTED_AGES, Cells, age_cell, cell
 
-FUNNELS_AT_ONCE = 3
 LETTERS = (USERS, EVENTS, VALUE, ENTRIES, CONVERSIONS, CONVERTED)  # in the order of a record of counts
 TAKEN_BACK = LETTERS.index(EVENTS)
 BucketKey = tuple[int, int, int]  # definition, width in seconds, bucket
@@ -37,17 +36,16 @@ class Deltas:
 
 
 def tally(plan: Plan, fold: Fold, watermark_us: int, rejected: Mapping[str, int]) -> Generator[None, None, Deltas]:
-    """The deltas of a fold, given the partition's watermark before it (-1: none yet); in steps of some funnels."""
+    """The deltas of a fold, given the partition's watermark before it (-1: none yet); a funnel a step. The fold's counts are used up."""
     after = max(watermark_us, fold.watermark_us)
     out = Deltas(watermark_us=after, fates=_fates(fold, rejected))
     places: dict[int, list[int]] = {}  # of a funnel's stages that were reached
     for stage in [*fold.counts.records, *[stage for stage in fold.counts.ages if stage not in fold.counts.records]]:
         places.setdefault(stage >> 8, []).append(stage & 0xFF)
-    for done, (number, of_funnel) in enumerate(places.items(), 1):
+    for number, of_funnel in places.items():
         funnel = plan.funnels[number]
         _totals(out, funnel, _buckets(out, funnel, _columns(funnel, fold, of_funnel), after))
-        if done % FUNNELS_AT_ONCE == 0:
-            yield
+        yield
     for funnel in plan.funnels:
         out.expired += _expired(funnel, watermark_us, after)
     return out
@@ -78,11 +76,11 @@ def _columns(funnel: FunnelPlan, fold: Fold, places: list[int]) -> Columns:
     found, prefixes = Columns(), [name + SEPARATOR for name in funnel.dimensions]
     for place in places:
         stage = funnel.number << 8 | place
-        for shown, by_bucket in fold.counts.records.get(stage, {}).items():
+        for shown, by_bucket in fold.counts.records.pop(stage, {}).items():
             labels = [TOTAL, *[prefix + value for prefix, value in zip(prefixes, shown.split(SEPARATOR))]]
             for label in labels:
                 _add(found.counts.setdefault((place, label), {}), by_bucket, 1)
-        for bucket, bins in fold.counts.ages.get(stage, {}).items():
+        for bucket, bins in fold.counts.ages.pop(stage, {}).items():
             for bin_number, count in bins.items():
                 if count:  # ages are noted with the opening, and filed under the stage converted into
                     found.ages.setdefault(age_cell(place + 1, bin_number), {})[bucket] = count

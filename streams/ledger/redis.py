@@ -276,7 +276,7 @@ async def _answer(call: Awaitable[T]) -> T:
         raise StoreUnavailable(f"Redis did not do as asked ({said(error)}); {remedy(error)}") from error
 
 
-PACKED_AT_ONCE = 200  # buckets
+PACKED_AT_ONCE = 1_000  # counts
 
 _packer = msgpack.Packer(use_bin_type=False, buf_size=1 << 21)  # room for a chunk's states, taken once
 
@@ -314,9 +314,12 @@ def _counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> Iterat
 async def _packed_counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> bytes:
     """A list of name and fields, in turns: of a hundred funnels it is a megabyte."""
     packed: list[bytes] = []
-    for number, (key, fields) in enumerate(_counts(buckets, totals), 1):
+    since = 0
+    for key, fields in _counts(buckets, totals):
         packed += (_pack_text(key), _pack_text(fields))
-        if number % PACKED_AT_ONCE == 0:
+        since += len(fields) // 2
+        if since >= PACKED_AT_ONCE:
+            since = 0
             await give_way()
     return b"".join((msgpack.Packer().pack_array_header(len(packed)), *packed))
 

@@ -103,10 +103,11 @@ def _count(clock: Clock, shards: list[list[Chunk]], names: Pseudonyms | None) ->
 
 @contextmanager
 def _timed_parts(clock: Clock) -> Iterator[None]:
-    parts = [(counting, "tally"), (counting, "gather"), (counting.Folding, "some")]
-    kept = [(whose, name, getattr(whose, name)) for whose, name in parts]
-    for whose, name, part in kept:
-        setattr(whose, name, _in_one_step(clock.timed(name, counting.at_once(part))) if name == "tally" else clock.timed(name, part))
+    parts = [(counting, "tally", "tally"), (counting.Gathering, "some", "gather"), (counting.Folding, "some", "fold")]
+    kept = [(whose, name, getattr(whose, name)) for whose, name, _ in parts]
+    for whose, name, stage in parts:
+        part = getattr(whose, name)
+        setattr(whose, name, _in_one_step(clock.timed(stage, counting.at_once(part))) if name == "tally" else clock.timed(stage, part))
     try:
         yield
     finally:

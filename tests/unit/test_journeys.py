@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from streams.chains import Fold
-from streams.journeys import Folding, gather
+from streams.journeys import Folding, Gathering, gather
 from streams.plan import Plan
 from streams.tail import Reached
 from tests.unit.test_counting import AT, FOREVER_US, Books, Shard, books, config, event, events, funnel, plan_of
@@ -41,6 +41,20 @@ def test_only_states_of_events_that_a_funnel_looks_at_are_wanted() -> None:
     plan = plan_of(funnel(exclude=[{"event": "y", "from": "1a", "to": "2b"}]))
     batch = plan.decoder.decode([event("a", 0, "u"), event("x", 0, "v"), event("y", 0, "w")], [None] * 3, FOREVER_US, 0)
     assert gather(batch, plan.prepare(batch), {"w": b"state"}).missing == ["u"]
+
+
+@pytest.mark.parametrize("events", [1, 2, 3, 100])
+def test_a_batch_gathered_in_steps_is_the_same_as_at_once(events: int) -> None:
+    plan = plan_of()
+    records = [event("a", n, "uvw"[n % 3]) for n in range(7)] + [event("x", 8, "u"), event("b", 9, "t")]
+    batch = plan.decoder.decode(records, [None] * len(records), FOREVER_US, 0)
+    prepared, states = plan.prepare(batch), {"v": b"v's", "t": b"t's"}
+    gathering = Gathering(batch, prepared, states)
+    while gathering.some(events):
+        pass
+    assert gathering.whole() == gather(batch, prepared, states)
+    assert gathering.whole().places == {"u": [0, 3, 6], "v": [1, 4], "w": [2, 5], "t": [8]}
+    assert (gathering.held, gathering.filtered) == ([None, b"v's", None, b"t's"], 1)
 
 
 def test_a_fold_leaves_the_states_it_is_given_as_they_are() -> None:

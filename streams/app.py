@@ -31,6 +31,7 @@ from streams.counting import ShardCount
 from streams.custody import Custodian, Watched
 from streams.ledger.contract import UNKEYED, Claim
 from streams.logs import configure_logs, library_config
+from streams.pauses import COLLECT_AFTER
 from streams.plan import Plan
 from streams.producer import AckedProducer
 from streams.reading import reading_of
@@ -205,8 +206,7 @@ def run_worker(config: Config, settings: Settings) -> int:
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     check(settings.redis)  # before anything is done
     asyncio.run(prepare_topics(brokers_of(settings.kafka), config, create=settings.kafka.create_topics))
-    # Millions of long-lived states: the collector need not look at them for every thousand new ones.
-    gc.set_threshold(300_000, 20, 50)
+    gc.set_threshold(*COLLECT_AFTER)
     app = build_app(config, settings)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

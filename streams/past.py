@@ -241,16 +241,11 @@ class _Run:
     def __init__(self, past: Past, window: int, boundaries: Sequence[int], known: Known, splits: Sequence[Split | None]) -> None:
         self._boundaries, self._splits, self._known = boundaries, splits, known
         self._stages = past.counts.plan.funnel.stages
-        self._whole: dict[str, list[int]] = {}  # by name of a count, at each boundary
-        self._finished: dict[str, list[int]] = {}  # of the entries that have had their time
         starts = [boundary - window * MICROS for boundary in boundaries]
         untils = [past.finished_us(past.width(OPENED, *span) or 0, *span) for span in zip(starts, boundaries)] if known.entries else starts
-        sums = past.sums(known.families, {*starts, *untils, *boundaries})
-        between, finished = sums.between(starts, boundaries), sums.between(starts, untils)
-        for name, running in sums.running([*self._names()]):
-            self._whole[name] = between(running)
-            if known.entries and name[0] in OPENED:
-                self._finished[name] = finished(running)
+        sums = past.sums(known.families, {*starts, *untils, *boundaries}, [*self._names()])
+        self._whole = sums.between(starts, boundaries)  # by name of a count, at each boundary
+        self._finished = sums.between(starts, untils) if known.entries else {}  # of the entries that have had their time
 
     def _names(self) -> Iterator[str]:
         last = len(self._stages) - 1
@@ -321,10 +316,11 @@ class _Run:
             return events, [0.0] * len(events)
         return events, [value / VALUE_SCALE for value in self._column(VALUE, stage, split)]
 
-    def _column(self, family: str, stage: int, split: Split | None) -> list[int]:
+    def _column(self, family: str, stage: int, split: Split | None) -> Sequence[int]:
         return self._whole[cell(family, stage, *(split or ()))]
 
 
+@lru_cache(maxsize=PROPORTIONS_HELD)
 def _rate(numerator: int, denominator: int) -> PointRate:
     """`rates.rate`."""
     return PointRate(numerator, denominator, numerator / denominator if denominator else None)

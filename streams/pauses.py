@@ -13,6 +13,9 @@ import time
 
 QUIET_SECONDS = 50e-6  # a round in which nothing happened takes less
 GIVEN_SECONDS_MAX = 0.01  # a round that is longer by itself is the last
+# Of Python's garbage collector: new objects until it looks at them (a chunk has not so many at a time, and to look at
+# them is a pause of a few milliseconds), until it looks at those once more, and until it looks at all.
+COLLECT_AFTER = (10_000, 1, 500)
 
 
 async def give_way() -> None:

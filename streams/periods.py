@@ -62,6 +62,8 @@ class Span:
 
     def __init__(self, counts: FunnelCounts, at_us: int, period_us: tuple[int, int], worth: Worth | None) -> None:
         self._worth, self._past, self._plan = worth, Past(counts, at_us), counts.plan
+        self._rates: dict[tuple[int, Split | None], Rate] = {}
+        self._pending: dict[Split | None, int] = {}
         self._width, self.start_us, self.end_us = self._snapped(period_us, at_us)
 
     def _snapped(self, period_us: tuple[int, int], at_us: int) -> tuple[int, int, int]:
@@ -82,7 +84,13 @@ class Span:
         )
 
     def rate(self, stage: int, split: Split | None) -> Rate:
-        """Of the step into a stage."""
+        """Of the step into a stage. That of the total is asked for by every value."""
+        found = self._rates.get((stage, split))
+        if found is None:
+            found = self._rates[stage, split] = self._rate(stage, split)
+        return found
+
+    def _rate(self, stage: int, split: Split | None) -> Rate:
         if self._worth is not None:
             observed = self._past.between(cell(CONVERTED, stage, *(split or ())), self.start_us, self.end_us)
             return by_worth(observed, self._worth.worth(stage, self.start_us, self.end_us, split))
@@ -97,7 +105,11 @@ class Span:
         """Entries that may still convert, of all steps; they are in no rate."""
         if self._worth is not None:
             return 0
-        return sum(self._finished(stage, split, pending=True)[1] for stage in range(len(self._plan.funnel.stages) - 1))
+        found = self._pending.get(split)
+        if found is None:
+            steps = range(len(self._plan.funnel.stages) - 1)
+            found = self._pending[split] = sum(self._finished(stage, split, pending=True)[1] for stage in steps)
+        return found
 
     def _finished(self, stage: int, split: Split | None, *, pending: bool) -> tuple[int, int]:
         until_us = self._past.finished_us(self._width, self.start_us, self.end_us)

@@ -19,6 +19,7 @@ from streams.windows import FunnelCounts
 
 BASES = ("users", "entries", "adjusted")
 CONFIDENCE = 0.95
+Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 Split = tuple[str, str]  # dimension and value
 
 
@@ -42,14 +43,12 @@ def proportion(numerator: int, denominator: int) -> Rate:
 
     E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212.
     """
-    found = rate(numerator, denominator)
-    if found.rate is None:
-        return found
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    p, n = found.rate, denominator
+    if not denominator:
+        return rate(numerator, denominator)
+    z, p, n = Z, numerator / denominator, denominator
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     spread = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return found.model_copy(update={"low": max(0.0, middle - spread), "high": min(1.0, middle + spread)})
+    return Rate(numerator=numerator, denominator=n, rate=p, low=max(0.0, middle - spread), high=min(1.0, middle + spread))
 
 
 def mature(counts: FunnelCounts, stage: int, window_seconds: int, at_us: int, split: Split | None = None) -> tuple[Rate, Rate]:

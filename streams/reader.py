@@ -27,7 +27,7 @@ from streams.tally import BucketKey
 from streams.watermark import is_catching_up, is_stale, report_time
 from streams.windows import Cells, FunnelCounts, first_bucket
 
-ADDED_AT_ONCE = 50  # buckets
+ADDED_AT_ONCE = 1_000  # counts
 FORGOTTEN_AT_ONCE = 10  # funnels
 
 
@@ -265,11 +265,18 @@ class Reader:
 async def _add(view: SourceView, buckets: Mapping[BucketKey, Cells], totals: Mapping[int, Cells]) -> None:
     """Add counts; a chunk of a hundred funnels has thousands of buckets, so others have their turn in between."""
     by_definition = {counts.plan.definition: counts for counts in view.counts.values()}
-    for number, ((definition, width, bucket), cells) in enumerate(buckets.items(), 1):
+    since = 0
+    for (definition, width, bucket), cells in buckets.items():
         if definition in by_definition:
             by_definition[definition].add(width, bucket, cells)
-        if number % ADDED_AT_ONCE == 0:
+        since += 1 + len(cells)
+        if since >= ADDED_AT_ONCE:
+            since = 0
             await give_way()
     for definition, cells in totals.items():
         if definition in by_definition:
             by_definition[definition].add_totals(cells)
+        since += len(cells)
+        if since >= ADDED_AT_ONCE:
+            since = 0
+            await give_way()

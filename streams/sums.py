@@ -7,9 +7,9 @@ number of windows it is part of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, pairwise, repeat
-from operator import itemgetter, sub
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise, repeat
+from operator import add, sub
 from typing import NamedTuple
 
 from schemas.duration import MICROS
@@ -17,7 +17,7 @@ from streams.retention import CONVERSIONS, ENTRIES, EVENTS, VALUE
 from streams.windows import Cells, FunnelCounts
 
 OPENED, REACHED = frozenset((ENTRIES, CONVERSIONS)), frozenset((EVENTS, VALUE))
-NOTHING: Cells = {}
+ZEROS = repeat(0)
 
 
 def buckets_of(counts: FunnelCounts, at_us: int, families: frozenset[str], start_us: int, end_us: int) -> list[Cells]:
@@ -41,31 +41,21 @@ def buckets_of(counts: FunnelCounts, at_us: int, families: frozenset[str], start
 
 
 class Sums:
-    """Counts of some families between edges, which are boundaries of buckets that hold them. Buckets must not change meanwhile."""
+    """Counts by name between edges, which are boundaries of buckets that hold them. Buckets must not change meanwhile."""
 
-    def __init__(self, counts: FunnelCounts, at_us: int, families: frozenset[str], edges_us: Iterable[int]) -> None:
-        edges = sorted({*edges_us})
-        self._buckets: list[Cells] = []
-        self._places = {edges[0]: 0}
+    def __init__(self, counts: FunnelCounts, at_us: int, families: frozenset[str], edges_us: Iterable[int], names: Sequence[str]) -> None:
+        edges, so_far = sorted({*edges_us}), (0,) * len(names)
+        self._names = names
+        self._until = {edges[0]: so_far}  # by edge: each count from the first edge on
         for start_us, end_us in pairwise(edges):
-            self._buckets += buckets_of(counts, at_us, families, start_us, end_us)
-            self._places[end_us] = len(self._buckets)
+            for cells in buckets_of(counts, at_us, families, start_us, end_us):
+                so_far = tuple(map(add, so_far, map(cells.get, names, ZEROS)))
+            self._until[end_us] = so_far
 
-    def running(self, names: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-        """Each count from the first edge on, summed up bucket by bucket."""
-        rows = [tuple(map(cells.get, names, repeat(0))) for cells in self._buckets or [NOTHING]]
-        return ((name, list(accumulate(column, initial=0))) for name, column in zip(names, zip(*rows)))
-
-    def between(self, starts_us: Iterable[int], ends_us: Iterable[int]) -> Callable[[Sequence[int]], list[int]]:
-        """What takes a count between each start and its end, which are edges, from what `running` found."""
-        starts, ends = self._picker(starts_us), self._picker(ends_us)
-        return lambda running: list(map(sub, ends(running), starts(running)))
-
-    def _picker(self, edges_us: Iterable[int]) -> Callable[[Sequence[int]], Sequence[int]]:
-        places = [self._places[edge_us] for edge_us in edges_us]
-        return (
-            itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
-        )  # of one place it would give no sequence
+    def between(self, starts_us: Iterable[int], ends_us: Iterable[int]) -> dict[str, Sequence[int]]:
+        """Each count between every start and its end, which are edges."""
+        until = self._until
+        return dict(zip(self._names, zip(*[map(sub, until[end], until[start]) for start, end in zip(starts_us, ends_us)])))
 
 
 class Past:
@@ -107,9 +97,9 @@ class Past:
             found = self._buckets[place] = buckets_of(self.counts, self._at_us, frozenset(family), start_us, end_us)
         return found
 
-    def sums(self, families: frozenset[str], edges_us: Iterable[int]) -> Sums:
+    def sums(self, families: frozenset[str], edges_us: Iterable[int], names: Sequence[str]) -> Sums:
         """Many counts between edges at once."""
-        return Sums(self.counts, self._at_us, families, edges_us)
+        return Sums(self.counts, self._at_us, families, edges_us, names)
 
     def finished_us(self, width: int, start_us: int, end_us: int) -> int:
         """Until when the entries of a span have had their time: the beginning of the first bucket of a width that may still convert."""

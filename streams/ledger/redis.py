@@ -108,7 +108,7 @@ class RedisLedger:
             write.start,
             write.next,
             deltas.watermark_us,
-            _pack(list(chain.from_iterable(write.states.items()))),
+            await _packed_states(write.states),
             await _packed_counts(deltas.buckets, deltas.totals),
             _pack([_flat(deltas.fates), _flat({str(p): str(o) for p, o in write.upstream.items()}), write.gone, write.began_us]),
             _pack([_bucket_key(b) for b in deltas.expired]),
@@ -276,9 +276,10 @@ async def _answer(call: Awaitable[T]) -> T:
         raise StoreUnavailable(f"Redis did not do as asked ({said(error)}); {remedy(error)}") from error
 
 
-PACKED_AT_ONCE = 1_000  # counts
+PACKED_AT_ONCE = 1_000  # counts, or names and states
 
 _packer = msgpack.Packer(use_bin_type=False, buf_size=1 << 21)  # room for a chunk's states, taken once
+_array_header: Any = msgpack.Packer().pack_array_header
 
 
 def _pack(data: Any) -> bytes:
@@ -311,6 +312,16 @@ def _counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> Iterat
     return ((key, [*chain.from_iterable(_exact(cells).items())]) for key, cells in named if cells)
 
 
+async def _packed_states(states: Mapping[str, bytes]) -> bytes:
+    """A list of entity and state, in turns."""
+    found, parts = list(chain.from_iterable(states.items())), [_array_header(2 * len(states))]
+    for begin in range(0, len(found), PACKED_AT_ONCE):
+        part = found[begin : begin + PACKED_AT_ONCE]
+        parts.append(_pack(part)[len(_array_header(len(part))) :])
+        await give_way()
+    return b"".join(parts)
+
+
 async def _packed_counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> bytes:
     """A list of name and fields, in turns: of a hundred funnels it is a megabyte."""
     packed: list[bytes] = []
@@ -321,7 +332,7 @@ async def _packed_counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cell
         if since >= PACKED_AT_ONCE:
             since = 0
             await give_way()
-    return b"".join((msgpack.Packer().pack_array_header(len(packed)), *packed))
+    return b"".join((_array_header(len(packed)), *packed))
 
 
 def _parse_counts(flat: Sequence[Any]) -> tuple[dict[BucketKey, Cells], dict[int, Cells]]:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median, quantiles
 
+from streams.pauses import COLLECT_AFTER
 from tests.bench.markdown import table
-from tests.bench.own_work import COLLECT_AFTER, Chunk
+from tests.bench.own_work import Chunk
 from tests.bench.variants import COMPARISONS, Comparison, Variant
 
 FLAT = 1.15  # at most this, times the first

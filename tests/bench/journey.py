@@ -20,7 +20,11 @@ FAMILIES = (USERS, REACHES, VALUE)
 STAGE_OF = {event: stage for stage, event in enumerate(EVENTS)}
 NARROWEST_MS = WIDTHS_SECONDS[0] * 1000
 NOWHERE = "__none__"
-COLLECT_AFTER = (300_000, 20, 50)  # the garbage collector's thresholds, as a funnelwatch worker sets them: journeys are many small objects
+COLLECT_AFTER = (
+    300_000,
+    20,
+    50,
+)  # the garbage collector's thresholds: journeys are many small objects, which it need not look at again and again
 
 # By stage: when the newest chain began and its channel, then by stage: bucket and channel of the latest reach.
 # Lists and tuples of numbers and texts only, so that it may be kept as JSON.

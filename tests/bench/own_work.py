@@ -16,7 +16,6 @@ from streams.plan import Plan
 from streams.pseudonym import Pseudonyms
 
 CHUNK_RECORDS = 5_970  # of the bench's records in a fetch of 1 MiB
-COLLECT_AFTER = (300_000, 20, 50)  # the garbage collector's thresholds, as the worker sets them
 
 Chunk = tuple[list[bytes | None], list[bytes | None]]  # values and keys
 T = TypeVar("T")

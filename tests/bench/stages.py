@@ -20,10 +20,11 @@ from aiokafka.partitioner import murmur2
 
 from schemas.config import Config
 from streams import counting
+from streams.pauses import COLLECT_AFTER
 from streams.plan import Plan
 from streams.pseudonym import Pseudonyms
 from tests.bench.contenders import config
-from tests.bench.own_work import CHUNK_RECORDS, COLLECT_AFTER, Chunk, OwnWork
+from tests.bench.own_work import CHUNK_RECORDS, Chunk, OwnWork
 from tests.bench.topic import PARTITIONS
 from tests.bench.workload import Click
 

@@ -57,7 +57,7 @@ def judge(rule: Rule, look: Look, before: DetectorState | None = None) -> Verdic
     sample = look.window
     empty = sample.denominator < LEAST_WORTH
     rate = None if empty else sample.numerator / sample.denominator
-    low, upper = _limits(rule, look, sample, terms.margin)
+    low, upper = _limits(rule, look.basis, sample, terms.margin)
     detector, reason = before if rule.detector == "sequential" else None, _unknown(rule, terms, empty=empty, thin=low is None)
     outcome: Outcome = "unknown"
     if rule.detector == "sequential":
@@ -104,18 +104,23 @@ def _drop_terms(rule: Rule, usual: Usual | None) -> Terms:
     return Terms(usual.rate * kept, recovery, usual.rate, margin)
 
 
-def _limits(rule: Rule, look: Look, sample: Sample, margin: float) -> tuple[float | None, float | None]:
+def is_beyond(rule: Rule, basis: str, sample: Sample, terms: Terms) -> bool:
+    """Whether the rate of a sample on a basis is surely beyond the threshold."""
+    return _beyond(rule, *_limits(rule, basis, sample, terms.margin), terms.threshold)
+
+
+def _limits(rule: Rule, basis: str, sample: Sample, margin: float) -> tuple[float | None, float | None]:
     """None of a sample that is too small to say anything."""
     if sample.denominator < max(rule.min_entrants, LEAST_WORTH):
         return None, None
-    low, upper = bounds(sample, look.basis, rule.confidence)
+    low, upper = bounds(sample, basis, rule.confidence)
     rate = sample.numerator / sample.denominator
     return low, rate + hypot(max(0.0, upper - rate), margin) if margin else upper
 
 
 def _windowed(rule: Rule, look: Look, rate: float | None, low: float | None, upper: float | None, terms: Terms) -> Outcome:
     if _beyond(rule, low, upper, terms.threshold):
-        if look.long is None or _beyond(rule, *_limits(rule, look, look.long, terms.margin), terms.threshold):
+        if look.long is None or is_beyond(rule, look.basis, look.long, terms):
             return "breach"
         return "healthy"
     return "recovered" if _is_back(rule, rate, terms.recovery) else "healthy"

@@ -2,7 +2,8 @@
 
 A stretch is counted for at once, up to an hour ahead of what is judged, since few events at a time are dear
 to count: what is counted in a bucket that is past changes no more, and an evaluation looks at no other. Not
-so users, who leave the buckets they were in: rules on `users` are counted for boundary by boundary.
+so users, who leave the buckets they were in: how many they were at each boundary is told by their reaches
+(`streams.passed`), and rules on `users` of the values of a dimension are counted for boundary by boundary.
 
 A long time without events is passed over. Once nothing has come for longer than any rule looks back,
 each finds no entrant, which changes no state; a sequential detector is then asked as often as what it
@@ -21,7 +22,7 @@ from alerting.glance import Glance
 from alerting.lifecycle import AlertKey, Change, RuleState, advance
 from alerting.message import Notification
 from alerting.reports import moment
-from alerting.samples import Look, look
+from alerting.samples import Look, basis_of, look
 from alerting.telling import Draft, Scene, put, tell
 from schemas.config import Config
 from schemas.duration import MICROS, bucket_seconds
@@ -31,18 +32,21 @@ from schemas.rule import Rule
 from streams.adjusting import Adjusting
 from streams.baseline import HOUR_US
 from streams.history import Feed, History
+from streams.passed import PassedUsers, Reach
 from streams.rates import Split
-from streams.retention import HOUR_SECONDS
+from streams.retention import COHORTS, HOUR_SECONDS, USERS
+from streams.tail import Reached
 from streams.windows import FunnelCounts
 
 NEW = RuleState()
 NOBODY = ("nobody",)  # a rule on trial notifies one channel that is not there, so that its pages can be counted
 FAR_US = 2**62
+COUNTED = COHORTS | {USERS}  # rules look at no other counts; where none is on `users`, at cohorts alone
 QUIET_STEPS = 10  # between two looks of a sequential detector while nothing comes; divides the steps of an hour
 
 Judged = Sequence[tuple[AlertKey, RuleState, Change | None]]
 Watch = Callable[["Trial", int], None]  # told how far it has come: the rule, and T
-Due = tuple[int, int, int, Sequence[int]]  # an evaluation: T, the rule's number, the alert's, and T of those after it
+Due = tuple[int, int, int, range]  # an evaluation: T, the rule's number, the alert's, and T of those after it
 
 
 def split_of(alert: AlertKey) -> Split | None:
@@ -99,8 +103,18 @@ class Trial:
 
     def learns_us(self) -> tuple[int, ...]:
         """How long after a full hour something new is known to an evaluation."""
-        found = (0, self.counts.plan.mature_after_us)
+        plan = self.counts.plan
+        found: tuple[int, ...] = (0, plan.mature_after_us)
+        if self.rule.basis == "users":
+            found = (*found, plan.mature_after_us - plan.funnel.conversion_window.micros)
         return found if self.rule.drop is None else (*found, 1, int(self.rule.window) * MICROS)
+
+    def windows(self) -> Iterator[tuple[int, int]]:
+        """Stage and seconds of the windows that a rule on `users` looks at."""
+        rule = self.rule
+        basis, _ = basis_of(rule, self.counts, None, self.stage, None, 0)
+        for seconds in (int(rule.window), *([] if rule.long_window is None else [int(rule.long_window)]), *basis.wider(rule)):
+            yield from ((self.stage, seconds), (self.stage - 1, seconds))
 
     def conclude(self, judged: Judged, at_us: int) -> tuple[Transition, ...]:
         """Take what an evaluation came to; the changes of state."""
@@ -117,6 +131,29 @@ class Trial:
         return commit.transitions
 
 
+def _asked(config: Config, rules: Sequence[Rule]) -> Config:
+    """The same without dimensions that no rule asks for, and that share no values with one: the fewer there are, the quicker is counting."""
+    fields = {field for rule in rules for name in rule.by for field in _fields(config.funnel(rule.funnel), name)}
+
+    def asked(funnel: Funnel) -> Funnel:
+        kept = {name: found for name, found in funnel.dimensions.items() if fields.issuperset(_fields(funnel, name))}
+        return funnel.model_copy(update={"dimensions": kept})
+
+    return config.model_copy(update={"funnels": tuple(map(asked, config.funnels))})
+
+
+def _fields(funnel: Funnel, name: str) -> list[str]:
+    """What a dimension is made of."""
+    dimension = funnel.dimensions[name]
+    return [dimension.field] if dimension.combine is None else [funnel.dimensions[part].field for part in dimension.combine]
+
+
+def _reaches(trace: Reached, number: int) -> Iterator[Reach]:
+    """Those of one funnel, each entity's in the order of time."""
+    for entity, found in trace.items():
+        yield from ((entity, stage & 0xFF, at_us) for stage, at_us in found.get(number, ()))
+
+
 class Course:
     """Rules of one source, all on users or none, and the counts they are judged by. `rules` have their places in the config."""
 
@@ -124,10 +161,13 @@ class Course:
         self, history: History, config: Config, rules: Sequence[tuple[int, Rule]], step_us: int, *, thorough: bool, watch: Watch
     ) -> None:
         self.history = history
-        self._goes_ahead = all(rule.basis != "users" for _, rule in rules)
-        self.feed = Feed(history, config, HOUR_SECONDS if self._goes_ahead else 0)
+        self._goes_ahead = all(rule.basis != "users" or not rule.by for _, rule in rules)
+        ahead, families = (HOUR_SECONDS, COHORTS) if self._goes_ahead else (0, COUNTED)
+        self.feed = Feed(history, _asked(config, [rule for _, rule in rules]), ahead, families)
         self.trials = [self._trial(config, rule) for _, rule in rules]
         self.places = [place for place, _ in rules]
+        if self._goes_ahead:
+            self._tell_users()
         self.step_us = step_us  # between two boundaries
         self.boundaries = 0
         self.last_us = -1  # the last boundary evaluated
@@ -150,7 +190,7 @@ class Course:
         at_us = first_us
         while at_us <= self.history.time_us:
             end_us = self._stretch(at_us)
-            self.feed.until(end_us)
+            self._count(at_us, end_us)
             for adjusting in self._adjusting.values():
                 adjusting.final_us = end_us if end_us > at_us else -1
             yield from self._evaluate(at_us, end_us)
@@ -158,6 +198,25 @@ class Course:
             self.last_us = end_us
             at_us = self._following(end_us)
         self.feed.until(self.history.time_us + 1)
+
+    def _tell_users(self) -> None:
+        """Have the users of windows told as of each boundary, for the rules that are about them."""
+        for name, counts in self.feed.counts.items():
+            asked = [
+                window for trial in self.trials if trial.rule.basis == "users" and trial.funnel.name == name for window in trial.windows()
+            ]
+            if asked:
+                counts.passed = PassedUsers(asked)
+                self.feed.trace = {}
+
+    def _count(self, first_us: int, last_us: int) -> None:
+        """Count for the boundaries of a stretch."""
+        self.feed.until(last_us)
+        for counts in self.feed.counts.values():
+            if counts.passed is not None:
+                counts.passed.follow(_reaches(self.feed.trace or {}, counts.plan.number), first_us, last_us)
+        if self.feed.trace is not None:
+            self.feed.trace = {}
 
     def _stretch(self, at_us: int) -> int:
         """The last of the boundaries from one on that are counted for at once: nothing new is learned between, and no silence passed over."""
@@ -201,12 +260,12 @@ class Course:
         if not self._thorough:
             self._watch(self.trials[-1], last_us)
 
-    def _moments(self, trial: Trial, first_us: int, last_us: int) -> Sequence[int]:
+    def _moments(self, trial: Trial, first_us: int, last_us: int) -> range:
         """The boundaries of a rule."""
         step_us = max(self.step_us, trial.step_us)
         return range(-(-first_us // step_us) * step_us, last_us + 1, step_us)
 
-    def _await(self, due: list[Due], number: int, place: int, moments_us: Sequence[int]) -> None:
+    def _await(self, due: list[Due], number: int, place: int, moments_us: range) -> None:
         """Have an alert evaluated at the first of the moments at which it may change."""
         trial = self.trials[number]
         if moments_us and not self._thorough:

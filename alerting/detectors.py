@@ -267,6 +267,12 @@ def size_class(traffic: float) -> int:
     return ceil(4 * log2(max(traffic, TRAFFIC_MIN)))
 
 
+def traffic_of(size: int) -> tuple[float, float]:
+    """Between which traffic a class lies; the least has all that is less."""
+    least = 2 ** ((size - 1) / 4)
+    return -1.0 if least < TRAFFIC_MIN else least, 2 ** (size / 4)
+
+
 def _rounded(rate: float, *, up: bool) -> float:
     """To three digits, towards the threshold."""
     unit = 10.0 ** (floor(log(rate) / log(10)) - 2)
@@ -342,14 +348,16 @@ def _cumulants(of: Tilted, rate: float) -> tuple[float, float, float]:
 
 
 def _poisson_above_0(of: Tilted, mean: float, entrants: float) -> float:
-    return _share(_poisson(mean), -of.entrant * entrants / of.hit, above=of.hit > 0)
+    edge, above = -of.entrant * entrants / of.hit, of.hit > 0
+    return _share(_poisson(mean, None if above else ceil(edge)), edge, above=above)
 
 
 def _binomial_above_0(of: Tilted, rate: float, entrants: int) -> float:
     odds = log(rate) - log1p(-rate)
     start = entrants * log1p(-rate) + lgamma(entrants + 1)
-    chances = [exp(start + k * odds - lgamma(k + 1) - lgamma(entrants - k + 1)) for k in range(entrants + 1)]
-    return _share(chances, -of.entrant * entrants / of.hit, above=of.hit > 0)
+    edge, above = -of.entrant * entrants / of.hit, of.hit > 0
+    first, end = (max(0, floor(edge) + 1), entrants + 1) if above else (0, min(entrants + 1, max(0, ceil(edge))))
+    return sum([exp(start + k * odds - lgamma(k + 1) - lgamma(entrants - k + 1)) for k in range(first, end)])
 
 
 def _share(chances: Sequence[float], edge: float, *, above: bool) -> float:
@@ -370,8 +378,11 @@ def _mixed_above_0(of: Tilted, rate: float, entrants: float) -> float:
     return sum(chance * at_least[min(len(adds), floor(number * ratio) + 1)] for number, chance in enumerate(takes))
 
 
-def _poisson(mean: float) -> list[float]:
-    chances = [exp(-mean)]
-    for number in range(1, int(mean + 10 * sqrt(mean) + 20)):
-        chances.append(chances[-1] * mean / number)
+def _poisson(mean: float, most: int | None = None) -> list[float]:
+    """The chances of 0, 1, … up to far beyond the mean; only the first `most` where no others are asked about."""
+    chance = exp(-mean)
+    chances, end = [chance], int(mean + 10 * sqrt(mean) + 20)
+    for number in range(1, end if most is None else min(end, most)):
+        chance = chance * mean / number
+        chances.append(chance)
     return chances

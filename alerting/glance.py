@@ -1,27 +1,26 @@
 """[pure] Whether an evaluation would change nothing, seen at a glance: what makes a backtest of months short.
 
-An alert that is inactive stays as it is while its rate is on the good side of the threshold (so its
-limit is, too), or while it still has too few entrants, or none; and one of a sequential rule while its
+An alert that is inactive stays as it is while the rate of its window is not proven to be beyond the
+threshold, as it never is on the good side, or while it still has too few entrants, or none; and one of a sequential rule while its
 evidence stays under the limit. For that its windows at many boundaries are summed at once, and its
 evidence is carried on from boundary to boundary, instead of being looked up anew.
 
 It relies on what holds of a history fed by time, and not of a running service: what is counted in a
-bucket that is past changes no more, however far on counting is. (Users do; they are looked up.) Where a
+bucket that is past changes no more, however far on counting is. (Users do; they are looked up, or told as
+of each boundary.) Where a
 glance does not tell, a full evaluation goes on from `before`, as if there had been one at every boundary.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import inf
 
-from alerting.conditions import Terms, terms_of, watched
-from alerting.detectors import Added, DetectorState, add, evidence, fold, limit, passed, size_class
+from alerting.conditions import Terms, is_beyond, terms_of, watched
+from alerting.detectors import FADE, DetectorState, evidence, fold, limit, size_class, traffic_of
 from alerting.lifecycle import DataState, RuleState
-from alerting.samples import Basis, Hours, Usual, basis_of
+from alerting.samples import Basis, Hours, Sample, Usual, basis_of
 from schemas.duration import MICROS
 from schemas.rule import Rule
 from streams.adjusted import LEAST_WORTH
@@ -32,6 +31,7 @@ from streams.retention import USERS
 from streams.windows import FunnelCounts, cell
 
 FEW, MORE = 8, 6  # windows found at first, and times as many each time that one more is asked about
+NEAR = 1e-9  # to the end of a class of sizes: then which one it is, is found anew
 SEEN = 0.001  # of an entrant, in a bucket: enough to say that there was one
 
 
@@ -43,12 +43,12 @@ class Glance:
         self._target = counts.plan.funnel.stages[stage].target
         self._names = tuple(cell(USERS, place, *(split or ())) for place in (stage, stage - 1))
         self._hours = Hours(counts, stage, split, flowing=rule.basis == "users")
-        self._windows: dict[tuple[str, int], dict[int, tuple[int, float]]] = {}  # by basis and seconds, and by boundary
-        self._moments_us: Sequence[int] = ()
+        self._windows: dict[str, dict[int, tuple[int, float]]] = {}  # by basis, and by boundary
+        self._moments_us = range(0)
         self._compared: tuple[tuple[int, int, int], Usual | None] | None = None
         self._evidence: _Carried | None = None
 
-    def leaves(self, state: RuleState, adjusting: Adjusting | None, moments_us: Sequence[int]) -> int:
+    def leaves(self, state: RuleState, adjusting: Adjusting | None, moments_us: range) -> int:
         """How many of the next evaluations leave the alert as it is; nothing new is learned between the first and the last.
 
         `moments_us` are their boundaries, none of them before those asked about last.
@@ -72,9 +72,6 @@ class Glance:
             return state
         return replace(state, verdict=replace(state.verdict, detector=carried.state()))
 
-    def _is_good(self, rate: float, threshold: float) -> bool:
-        return rate <= threshold if self.rule.rises else rate >= threshold
-
     def _compared_at(self, boundary_us: int) -> Usual | None:
         """What a `drop` is measured from: of hours, which change only when the hours of the window do."""
         rule = self.rule
@@ -88,50 +85,72 @@ class Glance:
 
     # Windows
 
-    def _windows_leave(self, state: RuleState, basis: Basis, terms: Terms, moments_us: Sequence[int]) -> int:
+    def _windows_leave(self, state: RuleState, basis: Basis, terms: Terms, moments_us: range) -> int:
         if state.data_since_us is None:
             return 0
-        threshold, entrants_min = terms.threshold, self.rule.min_entrants
+        threshold, entrants_min, now, rises = terms.threshold, self.rule.min_entrants, state.data, self.rule.rises
         for number, at_us in enumerate(moments_us):
             numerator, denominator = self._sample(basis, at_us)
-            data: DataState = "no_data" if denominator < LEAST_WORTH else "ok"
-            if data == "ok" and (denominator < entrants_min or threshold is None):
+            if denominator < LEAST_WORTH:
+                data: DataState = "no_data"
+            elif denominator < entrants_min or threshold is None:
                 data = "low_sample"
-            good = data != "ok" or threshold is None or self._is_good(numerator / denominator, threshold)
-            if state.data != data or not good:
+            else:
+                data, rate = "ok", numerator / denominator
+                good = rate <= threshold if rises else rate >= threshold
+                if not good and self._is_proven(basis, numerator, denominator, terms):
+                    return number
+            if now != data:
                 return number
         return len(moments_us)
 
+    def _is_proven(self, basis: Basis, numerator: int, denominator: float, terms: Terms) -> bool:
+        """Whether the rate of a window surely is beyond the threshold."""
+        return is_beyond(self.rule, basis.name, Sample(numerator, denominator, 0), terms)
+
     def _sample(self, basis: Basis, at_us: int) -> tuple[int, float]:
         """Conversions and entrants of the window at a boundary, widened as an evaluation does."""
-        rule, counted = self.rule, self._users if basis.name == "users" else self._buckets
-        numerator, denominator = counted(basis, int(rule.window), at_us)
-        for seconds in basis.wider(rule) if denominator < rule.min_entrants else ():
-            numerator, denominator = counted(basis, seconds, at_us)
-            if denominator >= rule.min_entrants:
+        if basis.name == "users" and self._counts.passed is None:
+            return self._users(basis, at_us)
+        windows = self._windows.get(basis.name)
+        found = None if windows is None else windows.get(at_us)
+        return self._coming(basis, at_us) if found is None else found
+
+    def _users(self, basis: Basis, at_us: int) -> tuple[int, float]:
+        numerator, denominator = self._users_of(int(self.rule.window), at_us)
+        for seconds in basis.wider(self.rule) if denominator < self.rule.min_entrants else ():
+            numerator, denominator = self._users_of(seconds, at_us)
+            if denominator >= self.rule.min_entrants:
                 break
         return numerator, denominator
 
-    def _users(self, _: Basis, seconds: int, at_us: int) -> tuple[int, float]:
+    def _users_of(self, seconds: int, at_us: int) -> tuple[int, int]:
         cells = self._counts.window(seconds, at_us - 1)
         return cells.get(self._names[0], 0), cells.get(self._names[1], 0)
 
-    def _buckets(self, basis: Basis, seconds: int, at_us: int) -> tuple[int, float]:
+    def _coming(self, basis: Basis, at_us: int) -> tuple[int, float]:
         """Found for many of the boundaries to come at once, more each time."""
-        windows = self._windows.get((basis.name, seconds), {})
-        found = windows.get(at_us)
-        if found is None:
-            first = bisect_left(self._moments_us, at_us)
-            before_us = self._moments_us[first - 1] if first else 0
-            many = MORE * len(windows) if before_us in windows else FEW
-            coming_us = self._moments_us[first : first + many]
-            windows = self._windows[basis.name, seconds] = dict(zip(coming_us, basis.windows(seconds, coming_us)))
-            found = windows[at_us]
-        return found
+        windows = self._windows.get(basis.name, {})
+        first = bisect_left(self._moments_us, at_us)
+        before_us = self._moments_us[first - 1] if first else 0
+        many = MORE * len(windows) if before_us in windows else FEW
+        coming_us = self._moments_us[first : first + many]
+        hits, entrants = basis.windows(int(self.rule.window), coming_us)
+        numerators, denominators = list(hits), list(entrants)
+        few = [place for place, came in enumerate(denominators) if came < self.rule.min_entrants]
+        for seconds in basis.wider(self.rule) if few else ():
+            hits, entrants = basis.windows(seconds, coming_us[few[0] : few[-1] + 1])
+            for place in few:
+                numerators[place], denominators[place] = hits[place - few[0]], entrants[place - few[0]]
+            few = [place for place in few if denominators[place] < self.rule.min_entrants]
+            if not few:
+                break
+        windows = self._windows[basis.name] = dict(zip(coming_us, zip(numerators, denominators)))
+        return windows[at_us]
 
     # Evidence
 
-    def _evidence_leaves(self, state: RuleState, basis: Basis, terms: Terms, moments_us: Sequence[int]) -> int:
+    def _evidence_leaves(self, state: RuleState, basis: Basis, terms: Terms, moments_us: range) -> int:
         detector = state.verdict.detector if state.verdict else None
         if terms.threshold is None or detector is None or state.data_since_us is None:
             return 0
@@ -142,15 +161,17 @@ class Glance:
             carried = self._evidence = _Carried(self.rule, detector, basis)
         if not carried.fits(basis, terms, self._hours.asked(basis.boundary_us)):
             return 0
-        back_us, unsettled_us, seconds = basis.boundary_us - basis.end_us(), basis.unsettled_us(), int(self.rule.window)
-        closed = carried.closed(basis, moments_us[-1] - back_us)
-        for number, at_us in enumerate(moments_us):
-            end_us = at_us - back_us
-            if not carried.add(end_us, unsettled_us, closed):
+        back_us, number = basis.boundary_us - basis.end_us(), 0
+        carried.hold(basis, moments_us[-1] - back_us)
+        while number < len(moments_us):
+            number = carried.go_on(moments_us, number, back_us, stops=state.data != "ok")
+            if number == len(moments_us) or not carried.is_calm:
                 return number
-            if state.data != ("ok" if carried.has_entrants(end_us, seconds) else self._data(basis, at_us)):
+            at_us = moments_us[number]
+            if state.data != ("ok" if carried.has_entrants(at_us - back_us) else self._data(basis, at_us)):
                 return number
-        return len(moments_us)
+            number += 1
+        return number
 
     def _data(self, basis: Basis, at_us: int) -> DataState:
         return "no_data" if self._sample(basis, at_us)[1] < LEAST_WORTH else "ok"
@@ -161,17 +182,17 @@ class _Carried:
 
     def __init__(self, rule: Rule, since: DetectorState, basis: Basis) -> None:
         self.since = since
+        self.is_calm = True  # there is no alarm
         self._rule, self._width_us = rule, since.width_seconds * MICROS
-        self._at_us = since.seen_us
-        self._now: Added = since.score, since.began_us, since.entrants
-        self._settled, self._settled_us = since.settled, since.settled.at_us
-        self._gone: list[tuple[int, float]] = []  # settled, but not yet added to what is
+        self._at_us, self._unsettled_us = since.seen_us, basis.unsettled_us()
+        self._score, self._began_us, self._entrants = since.score, since.began_us, since.entrants
+        self._settled_us = since.settled.at_us
         self._traffic, self._buckets, self._limit = since.traffic, since.buckets, since.limit
         first, end = since.settled.at_us // self._width_us, since.seen_us // self._width_us
-        self._open = deque(basis.counted(since.width_seconds, first, end))
-        self._last_us = since.seen_us if any(n >= SEEN for _, n in self._open) else 0  # the end of a bucket that had entrants
+        self._counts = list(basis.counted(since.width_seconds, first, end))  # from what was settled on
+        self._last_us = since.seen_us if any(n >= SEEN for _, n in self._counts) else 0  # the end of a bucket that had entrants
         self._threshold: float | None = None
-        self._size: int | None = None  # of the traffic that the limit is for
+        self._traffic_least, self._traffic_most = 1.0, 0.0  # that the limit is for
 
     def fits(self, basis: Basis, terms: Terms, asked: int) -> bool:
         """Whether it is about these buckets, and nothing new is to be learned."""
@@ -185,42 +206,71 @@ class _Carried:
             self._of = evidence(threshold, self._rule.effect, rises=self._rule.rises, poisson=basis.name == "adjusted")
         return threshold == self._threshold
 
-    def closed(self, basis: Basis, end_us: int) -> Iterator[tuple[int, float]]:
-        """The buckets to be added up to a moment."""
-        return iter(basis.closed(self.since.width_seconds, self._at_us // self._width_us, end_us // self._width_us))
+    def hold(self, basis: Basis, end_us: int) -> None:
+        """Have the buckets at hand that are to be added up to a moment."""
+        del self._counts[(self._at_us - self.since.settled.at_us) // self._width_us :]
+        self._counts += zip(*basis.closed(self.since.width_seconds, self._at_us // self._width_us, end_us // self._width_us))
 
-    def add(self, end_us: int, unsettled_us: int, closed: Iterator[tuple[int, float]]) -> bool:
-        """Add the buckets until a moment; whether there is no alarm. Under the limit there is no cap on the score either."""
-        width_us, of, opened = self._width_us, self._of, self._open
-        while self._at_us + width_us <= end_us:
-            hits, entrants = counts = next(closed)
-            opened.append(counts)
-            self._now = add(of, self._now, self._at_us, hits, entrants, inf)
-            self._at_us += width_us
-            if entrants >= SEEN:
-                self._last_us = self._at_us
-        while self._settled_us + width_us <= end_us - unsettled_us:
-            gone = opened.popleft()
-            self._gone.append(gone)
-            self._settled_us += width_us
-            self._traffic, self._buckets = passed(self._traffic, self._buckets, (gone,))
-        seen = self._traffic / self._buckets if self._buckets else sum(n for _, n in opened) / max(1, len(opened))
-        size = size_class(seen)
-        if size != self._size:
-            self._size = size
-            self._limit = limit(of, self._asked.usual, seen, self.since.width_seconds, self._asked.run_seconds)
-        return self._now[0] < self._limit
+    def go_on(self, moments_us: range, number: int, back_us: int, *, stops: bool) -> int:
+        """Add the buckets until one moment after the other, so long before each; the number of the first that is to be looked at.
 
-    def has_entrants(self, end_us: int, seconds: int) -> bool:
+        That is where there is an alarm, or where the window may have no entrants. `stops`: the first one.
+        """
+        width_us, hit, entrant, counts = self._width_us, self._of.hit, self._of.entrant, self._counts
+        origin_us, seen_ago_us = self.since.settled.at_us, int(self._rule.window) * MICROS - width_us
+        score, began_us, came, last_us = self._score, self._began_us, self._entrants, self._last_us
+        traffic, buckets, at_us, settled_us = self._traffic, self._buckets, self._at_us, self._settled_us
+        place, old = (at_us - origin_us) // width_us, (settled_us - origin_us) // width_us
+        while number < len(moments_us):
+            end_us = moments_us[number] - back_us
+            while at_us + width_us <= end_us:  # as `detectors.add`; under the limit there is no cap on the score
+                hits, entrants = counts[place]
+                added = hit * hits + entrant * entrants
+                score += added
+                if score <= 0:
+                    score, began_us, came = 0.0, None, 0.0
+                elif added:
+                    if began_us is None:
+                        began_us = at_us
+                    came += entrants
+                at_us += width_us
+                place += 1
+                if entrants >= SEEN:
+                    last_us = at_us
+            settled_until_us = end_us - self._unsettled_us - width_us
+            while settled_us <= settled_until_us:  # as `detectors.passed`
+                entrants = counts[old][1]
+                if buckets or entrants:
+                    traffic, buckets = traffic * FADE + entrants, buckets * FADE + 1
+                settled_us += width_us
+                old += 1
+            seen = traffic / buckets if buckets else sum([n for _, n in counts[old:place]]) / max(1, place - old)
+            if not self._traffic_least < seen < self._traffic_most:
+                self._find_limit(seen)
+            self.is_calm = score < self._limit
+            if not self.is_calm or stops or last_us < end_us - seen_ago_us:
+                break
+            number += 1
+        self._score, self._began_us, self._entrants, self._last_us = score, began_us, came, last_us
+        self._traffic, self._buckets, self._at_us, self._settled_us = traffic, buckets, at_us, settled_us
+        return number
+
+    def _find_limit(self, traffic: float) -> None:
+        self._limit = limit(self._of, self._asked.usual, traffic, self.since.width_seconds, self._asked.run_seconds)
+        least, most = traffic_of(size_class(traffic))
+        self._traffic_least, self._traffic_most = least * (1 + NEAR), most * (1 - NEAR)
+
+    def has_entrants(self, end_us: int) -> bool:
         """Whether the window surely has: one of the buckets added to the evidence lies in it."""
-        return self._last_us >= end_us - seconds * MICROS + self._width_us
+        return self._last_us >= end_us - int(self._rule.window) * MICROS + self._width_us
 
     def state(self) -> DetectorState:
         """What the detector would be, had it been asked at every boundary."""
-        score, began_us, entrants = self._now
-        if self._gone:
-            self._settled, self._gone = fold(self._of, self._settled, self.since.width_seconds, self._gone, inf), []
+        since, settled = self.since, self.since.settled
+        if self._settled_us > settled.at_us:
+            gone = self._counts[: (self._settled_us - settled.at_us) // self._width_us]
+            settled = fold(self._of, settled, since.width_seconds, gone, inf)
         return replace(
-            self.since, score=score, limit=self._limit, began_us=began_us, entrants=entrants, seen_us=self._at_us,
-            settled=self._settled, traffic=self._traffic, buckets=self._buckets,
+            since, score=self._score, limit=self._limit, began_us=self._began_us, entrants=self._entrants, seen_us=self._at_us,
+            settled=settled, traffic=self._traffic, buckets=self._buckets,
         )  # fmt: skip

@@ -121,6 +121,8 @@ def _usual(hours: Hours, boundary_us: int, before: DetectorState | None) -> Usua
 
 # Spans of full buckets
 
+Columns = tuple[Sequence[int], Sequence[float]]  # numerators and denominators
+
 
 class Basis(Protocol):
     """Where a rule's counts come from, on the basis that is really used."""
@@ -154,15 +156,11 @@ class Basis(Protocol):
         """What is added up of each bucket: conversions, and entries or worth."""
         ...
 
-    def closed(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
+    def closed(self, width: int, first: int, end: int) -> Columns:
         """The same, as of each bucket's end."""
         ...
 
-    def told(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
-        """Conversions and entries of each bucket."""
-        ...
-
-    def windows(self, seconds: int, boundaries_us: Sequence[int]) -> Sequence[tuple[int, float]]:
+    def windows(self, seconds: int, boundaries_us: range) -> Columns:
         """Numerator and denominator of the window at each of ascending boundaries."""
         ...
 
@@ -222,29 +220,33 @@ class _Flow(ABC):
         return self.lateness_us
 
     def counted(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
-        return self.told(width, first, end)
+        hit, entrant = self.names()
+        return list(zip(self.told(hit, width, first, end), self.told(entrant, width, first, end)))
 
-    def closed(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
-        return self.told(width, first, end)
+    def closed(self, width: int, first: int, end: int) -> Columns:
+        hit, entrant = self.names()
+        return self.told(hit, width, first, end), self.told(entrant, width, first, end)
 
-    def windows(self, seconds: int, boundaries_us: Sequence[int]) -> Sequence[tuple[int, float]]:
+    def windows(self, seconds: int, boundaries_us: range) -> Columns:
+        hit, entrant = self.names()
+        return self.trailing(hit, seconds, boundaries_us), self.trailing(entrant, seconds, boundaries_us)
+
+    def trailing(self, name: str, seconds: int, boundaries_us: range) -> list[int]:
+        """A count in the window at each of ascending boundaries."""
         width = self.width_of(seconds)
-        back_us, count = self.boundary_us - self.end_us(), -(-seconds // width)
-        ends = [(at_us - back_us) // (width * MICROS) for at_us in boundaries_us]
-        first = ends[0] - count
-        hits, entrants = ([*accumulate(counts, initial=0)] for counts in zip(*self.told(width, first, ends[-1])))
-        spans = [(end - first - count, end - first) for end in ends]
-        return [(int(hits[end] - hits[start]), entrants[end] - entrants[start]) for start, end in spans]
+        back_us, count, width_us = self.boundary_us - self.end_us(), -(-seconds // width), width * MICROS
+        first = (boundaries_us[0] - back_us) // width_us - count
+        ends = [(at_us - back_us) // width_us - first for at_us in boundaries_us]
+        running = [*accumulate(self.told(name, width, first, first + ends[-1]), initial=0)]
+        return [running[end] - running[end - count] for end in ends]
 
     @abstractmethod
     def sample(self, seconds: int) -> Sample: ...
 
-    def told(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
-        """Conversions and entries of each bucket."""
-        hit, entrant = self.names()
-        buckets = self.counts.buckets.get(width, {})
-        found = (buckets.get(bucket, {}) for bucket in range(first, end))
-        return [(cells.get(hit, 0), cells.get(entrant, 0)) for cells in found]
+    def told(self, name: str, width: int, first: int, end: int) -> list[int]:
+        """A count in each bucket."""
+        found = map(self.counts.buckets.get(width, {}).get, range(first, end))
+        return [0 if cells is None else cells.get(name, 0) for cells in found]
 
     def names(self) -> tuple[str, str]:
         at = self.stage if self.converted == CONVERTED else self.stage - 1
@@ -258,9 +260,16 @@ class _Flow(ABC):
 
 class _Users(_Flow):
     def sample(self, seconds: int) -> Sample:
-        at_us = self.boundary_us - 1
-        reached, before = (self.counts.count(USERS, place, seconds, at_us, self.split) for place in (self.stage, self.stage - 1))
-        return Sample(reached, before, seconds)
+        (reached,), (before,) = self.windows(seconds, range(self.boundary_us, self.boundary_us + 1))
+        return Sample(reached, int(before), seconds)
+
+    def windows(self, seconds: int, boundaries_us: range) -> Columns:
+        counts, places = self.counts, (self.stage, self.stage - 1)
+        if counts.passed is not None and self.split is None:
+            reached, before = (counts.passed.users(place, seconds, boundaries_us) for place in places)
+        else:
+            reached, before = ([counts.count(USERS, place, seconds, at_us - 1, self.split) for at_us in boundaries_us] for place in places)
+        return reached, before
 
 
 class _Entries(_Flow):
@@ -298,18 +307,18 @@ class _Adjusted(_Flow):
         return Sample(self.sum(self.names()[0], width, first, end), self._worth(width, first, end), seconds)
 
     def counted(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
-        return [(hits, self._worth(width, bucket, bucket + 1)) for bucket, (hits, _) in enumerate(self.told(width, first, end), first)]
+        hits = self.told(self.names()[0], width, first, end)
+        return [(hit, self._worth(width, bucket, bucket + 1)) for bucket, hit in enumerate(hits, first)]
 
-    def closed(self, width: int, first: int, end: int) -> Sequence[tuple[int, float]]:
-        ends_us = ((bucket + 1) * width * MICROS for bucket in range(first, end))
-        worths = self.adjusting.worths(self.stage, width * MICROS, [(end_us, end_us) for end_us in ends_us], self.split)
-        return [(hits, worth) for (hits, _), worth in zip(self.told(width, first, end), worths)]
+    def closed(self, width: int, first: int, end: int) -> Columns:
+        width_us = width * MICROS
+        ends_us = range((first + 1) * width_us, end * width_us + 1, width_us)
+        return self.told(self.names()[0], width, first, end), self.adjusting.worths(self.stage, width_us, ends_us, self.split)
 
-    def windows(self, seconds: int, boundaries_us: Sequence[int]) -> Sequence[tuple[int, float]]:
-        width_us = bucket_seconds(seconds) * MICROS
-        ends_us = [(at_us // width_us * width_us, at_us) for at_us in boundaries_us]
-        worths = self.adjusting.worths(self.stage, seconds // (width_us // MICROS) * width_us, ends_us, self.split)
-        return [(hits, worth) for (hits, _), worth in zip(super().windows(seconds, boundaries_us), worths)]
+    def windows(self, seconds: int, boundaries_us: range) -> Columns:
+        width = bucket_seconds(seconds)
+        worths = self.adjusting.worths(self.stage, seconds // width * width * MICROS, boundaries_us, self.split)
+        return self.trailing(self.names()[0], seconds, boundaries_us), worths
 
     def _span(self, seconds: int) -> tuple[int, int, int]:
         width = bucket_seconds(seconds)
@@ -366,10 +375,16 @@ class Hours:
         """
         now = boundary_us // HOUR_US
         of_day: dict[int, list[int]] = {}
-        for hour, converted, entries in self.within(now - USUAL_HOURS, now, boundary_us):
-            sums = of_day.setdefault(hour % HOURS_OF_DAY, [0, 0])
-            sums[0] += converted
-            sums[1] += entries
+        buckets, opened, converted = self._buckets, self._opened, self._converted
+        for hour in range(now - USUAL_HOURS, min(now, (boundary_us - self._wait_us) // HOUR_US)):
+            cells = buckets.get(hour)
+            if cells is not None and (came := cells.get(opened, 0)) > 0:
+                sums = of_day.get(hour % HOURS_OF_DAY)
+                if sums is None:
+                    of_day[hour % HOURS_OF_DAY] = [cells.get(converted, 0), came]
+                else:
+                    sums[0] += cells.get(converted, 0)
+                    sums[1] += came
         entries = sum(sums[1] for sums in of_day.values())
         if not entries:
             return None

@@ -31,8 +31,10 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from schemas.duration import MICROS
+from streams import COMPILED
 from streams.baseline import HOUR_US, Baseline, Curve, NoBaseline, hour_of_week
 from streams.retention import HOUR_SECONDS, LONGEST_SECONDS
+from streams.weighing import weigh_from
 
 GRAIN = 32  # buckets are weighed together up to a 32nd of their age
 LEAST_WORTH = 1e-6  # of an entry; less is the rounding of nothing
@@ -86,10 +88,12 @@ class _Column:
         self.kept = kept
         self.base = 0
         self.sums = array("q")
+        self._floats: list[float] = []  # the same, as they were when they were last asked for
 
     def add(self, bucket: int, count: int) -> None:
         if not self.sums:
             self.base, self.sums = bucket, array("q", [0])
+        self._floats = []
         newest = self.base + len(self.sums) - 2
         if bucket < newest - self.kept:
             return
@@ -118,17 +122,21 @@ class _Column:
         return held + sums[0] * sum(factors[:first]) + sums[-1] * sum(factors[end:])
 
     def weigh_each(self, of: Factors, origins: Sequence[int]) -> list[float]:
-        """The same from each of the ascending origins; quick where they follow one another."""
+        """The same from each of the ascending origins; quick where what is held reaches from the first to the last."""
         self._reach(origins[-1] + of.edges[-1])
-        first, last = (origin - self.base for origin in (origins[0], origins[-1]))
-        evenly = last - first == len(origins) - 1 > 0
-        if not evenly or first + of.edges[0] < 0 or last + of.edges[-1] >= len(self.sums):
+        before = of.edges[0] - self.base
+        low, high = origins[0] + before, origins[-1] + of.edges[-1] - self.base
+        evenly = list(origins) == list(range(origins[0], origins[-1] + 1))
+        if origins[0] == origins[-1] or low < 0 or high >= len(self.sums) or not (COMPILED or evenly):
             found = {origin: self.weigh(of, origin) for origin in dict.fromkeys(origins)}
             return [found[origin] for origin in origins]
-        low = first + of.edges[0]
-        sums = list(map(float, self.sums[low : last + of.edges[-1] + 1]))
-        starts = [first + edge - low for edge in of.edges]
-        products = [map(mul, sums[start : start + len(origins)], repeat(factor)) for start, factor in zip(starts, of.factors)]
+        sums = self._floats = self._floats or list(map(float, self.sums))
+        edges, factors = of.from_first
+        if COMPILED:
+            different = origins if evenly else list(dict.fromkeys(origins))
+            worths = weigh_from(sums, [origin + before for origin in different], edges, factors)
+            return worths if len(different) == len(origins) else list(map(dict(zip(different, worths)).__getitem__, origins))
+        products = [map(mul, sums[low + edge : low + edge + len(origins)], repeat(factor)) for edge, factor in zip(edges, factors)]
         return list(map(math.fsum, zip(*products)))
 
     def _reach(self, edge: int) -> None:
@@ -136,6 +144,7 @@ class _Column:
         beyond = edge + 1 - self.base - len(self.sums)
         if self.sums and 0 < beyond <= self.kept:
             self.sums.extend(self.sums[-1:] * beyond)
+            self._floats = []
 
 
 # What they weigh in a window
@@ -148,6 +157,7 @@ class Factors(NamedTuple):
     edges: tuple[int, ...]  # numbers of the buckets that begin at the boundaries, ascending
     factors: tuple[float, ...]
     pick: Callable[[Sequence[int]], Sequence[int]]  # what stands at the edges, of sums from the first edge on
+    from_first: tuple[list[int], list[float]]  # edges, counted from the first, and factors
 
     @classmethod
     def of(cls, width: int, factors: Mapping[int, float]) -> Factors:
@@ -155,7 +165,8 @@ class Factors(NamedTuple):
         edges = sorted(factors)
         places = [edge - edges[0] for edge in edges]
         pick = itemgetter(*places) if len(places) > 1 else itemgetter(slice(0, 1))  # of one place it would give no sequence
-        return cls(width, tuple(edges), tuple(factors[edge] for edge in edges), pick)
+        of_edges = [factors[edge] for edge in edges]
+        return cls(width, tuple(edges), tuple(of_edges), pick, (places, of_edges))
 
 
 Weights = tuple[Factors, ...]

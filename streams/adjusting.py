@@ -12,11 +12,13 @@ from schemas import report
 from schemas.duration import MICROS, bucket_seconds
 from schemas.report import Rate
 from streams.adjusted import LEAST_WORTH, Adjusted, Due, Entries, Groups, Weights, adjusted, complete_since, due, groups, projected, to_come
-from streams.baseline import HOUR_US, Baseline, Hour, NoBaseline, Terms, finished_until_us, hours_of, learn, learn_value
+from streams.baseline import HOUR_US, Baseline, Curve, Hour, NoBaseline, Terms, finished_until_us, hours_of, learn, learn_value
 from streams.rates import Split
 from streams.retention import CONVERSIONS, CONVERTED, ENTRIES, HOUR_SECONDS
-from streams.spans import Spans
+from streams.spans import Alike, Spans
 from streams.windows import Cells, FunnelCounts, cell, first_bucket
+
+AGAIN = 16  # spans found at once for one that is asked about again a bucket later
 
 
 class Adjusting:
@@ -36,7 +38,8 @@ class Adjusting:
         self._groups: dict[int, Groups] = {}  # by window
         self._due: dict[tuple[int, int], Due] = {}  # by stage and window
         self._after: dict[tuple[int, int], Weights] = {}  # likewise
-        self._worths: dict[tuple[int, int, Split | None], dict[tuple[int, int], float]] = {}  # by stage, length and value; by end and T
+        self._worths: dict[tuple[int, int, Split | None], dict[int, float]] = {}  # by stage, length and value; by T
+        self._alike: dict[tuple[int, int], tuple[range, list[Alike]]] = {}  # by stage and length, as last asked for
         self._spans = Spans(self._kept, self._terms)
         self.final_us = -1  # until when counts are there that change no more, where counting is ahead of T
         self._at_us = 0
@@ -54,6 +57,7 @@ class Adjusting:
             self._learned_until = until
             self._baselines.clear()
             self._worths.clear()
+            self._alike.clear()
             self._spans.forget_weights()
         return self
 
@@ -88,33 +92,44 @@ class Adjusting:
         0 where the total has no baseline.
         """
         length_us, at_us = end_us - start_us, self._at_us
-        known = self._worths.get((stage, length_us, split), {}).get((end_us, at_us))
-        if known is not None:
-            return known
-        if end_us == at_us < self.final_us:  # whoever asks this asks it again a bucket later
+        if at_us <= self.final_us and end_us == _newest_end_us(length_us, at_us):
+            known = self._worths.get((stage, length_us, split), {})
+            if at_us in known:
+                return known[at_us]
             step_us = bucket_seconds(length_us // MICROS) * MICROS
-            return self.worths(stage, length_us, [(later_us, later_us) for later_us in range(at_us, self.final_us + 1, step_us)], split)[0]
+            many = AGAIN if at_us - step_us in known else 1  # whoever asks this again and again asks it a bucket later
+            until_us = min(self.final_us, at_us + many * step_us - 1)
+            return self.worths(stage, length_us, range(at_us, until_us + 1, step_us), split)[0]
         total = self.baseline(stage, None)
         if isinstance(total, NoBaseline):
             return 0.0
         weights = self._spans.weights(stage, total.curve, start_us, end_us, at_us)
         return max(0.0, self._entries_of(stage - 1, split).weigh(weights, start_us))
 
-    def worths(self, stage: int, length_us: int, ends_us: Sequence[tuple[int, int]], split: Split | None) -> list[float]:
-        """The worth of spans of one length, by their ends and T, by when all counts before the end must be final."""
+    def worths(self, stage: int, length_us: int, moments_us: range, split: Split | None) -> list[float]:
+        """The worth of spans of one length as of moments by when all counts before are final; each span ends where the newest bucket does."""
         known = self._worths.setdefault((stage, length_us, split), {})
-        new = [end for end in ends_us if end not in known]
         total = self.baseline(stage, None)
         if isinstance(total, NoBaseline):
-            return [0.0] * len(ends_us)
-        alike: dict[int, tuple[Weights, list[tuple[int, int]]]] = {}  # as most are, they are weighed together
-        for end_us, at_us in new:
-            weights = self._spans.weights(stage, total.curve, end_us - length_us, end_us, at_us)
-            alike.setdefault(id(weights), (weights, []))[1].append((end_us, at_us))
-        for weights, ends in alike.values():
-            found = self._entries_of(stage - 1, split).weigh_each(weights, [end_us - length_us for end_us, _ in ends])
-            known.update(zip(ends, (max(0.0, worth) for worth in found)))
-        return [known[end] for end in ends_us]
+            return [0.0] * len(moments_us)
+        new = [at_us for at_us in moments_us if at_us not in known] if known else moments_us
+        if new:
+            asked = moments_us if len(new) == len(moments_us) else None
+            entries = self._entries_of(stage - 1, split)
+            for weights, starts_us, ats_us in self._weighed_alike(stage, length_us, total.curve, new, asked):
+                found = entries.weigh_each(weights, starts_us)
+                known.update(zip(ats_us, [max(0.0, worth) for worth in found]))
+        return list(map(known.__getitem__, moments_us))
+
+    def _weighed_alike(self, stage: int, length_us: int, curve: Curve, new: Sequence[int], asked: range | None) -> list[Alike]:
+        """Spans as of moments, those of one shape together. Each value of a dimension asks for the same in its turn."""
+        last = self._alike.get((stage, length_us))
+        if asked is not None and last is not None and last[0] == asked:
+            return last[1]
+        found = self._spans.alike(stage, curve, length_us, new)
+        if asked is not None:
+            self._alike[stage, length_us] = asked, found
+        return found
 
     def baseline(self, stage: int, split: Split | None) -> Baseline | NoBaseline:
         """What is usual for the step into a stage, in total or for a value of a dimension."""
@@ -180,6 +195,12 @@ class Adjusting:
         for name, entries in self._entries.items():
             if name in cells:
                 entries.add(width, bucket, cells[name])
+
+
+def _newest_end_us(length_us: int, at_us: int) -> int:
+    """When the newest bucket ends of those that a span of a length is made of."""
+    width_us = bucket_seconds(length_us // MICROS) * MICROS
+    return at_us // width_us * width_us
 
 
 def _shown(found: Adjusted, share: Rate | None) -> tuple[Rate, report.Adjusted]:

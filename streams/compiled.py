@@ -14,8 +14,8 @@ import os
 import sys
 from pathlib import Path
 
-# Together, since they call each other for every event.
-MODULES = ("chains", "journeys", "matching", "tail", "tally")
+# Together, since they call each other for every event; but for the last, which is for what history is judged by.
+MODULES = ("chains", "journeys", "matching", "tail", "tally", "weighing")
 FOLDER = Path(__file__).with_name("_compiled")
 MANIFEST = FOLDER / "manifest.json"
 LIBRARY = "funnelwatch__mypyc"  # what all twins are in; each is but an entrance to it

@@ -25,6 +25,7 @@ from schemas.event import Batch
 from streams.counting import Pending, ShardCount, Sweep
 from streams.plan import Plan, Prepared
 from streams.replay import admit, source_of
+from streams.tail import Reached
 from streams.values import Registry
 from streams.windows import Cells, FunnelCounts
 
@@ -135,12 +136,18 @@ class Feed:
     """The engine over a history, as of one moment after the other.
 
     `config` may have other rules than the history's, but the same source and stages. `past_seconds`: for
-    so long before the moment counts can be read as they were, but for users.
+    so long before the moment counts can be read as they were, but for users. `families`: nothing else is counted.
     """
 
-    def __init__(self, history: History, config: Config | None = None, past_seconds: int = 0) -> None:
+    def __init__(
+        self, history: History, config: Config | None = None, past_seconds: int = 0, families: frozenset[str] | None = None
+    ) -> None:
         self.history = history
         self.plan = Plan(config or history.config, history.source, past_seconds)
+        if families is not None:
+            for plan in self.plan.funnels:
+                plan.kept = tuple(replace(kept, families=kept.families & families) for kept in plan.kept)
+        self.trace: Reached | None = None  # where every reach is added, while there is such a place
         self.counts = {funnel.funnel.name: FunnelCounts(funnel) for funnel in self.plan.funnels}
         self.fates: Cells = {}
         self.last_us: int | None = None  # of the last event fed
@@ -185,7 +192,7 @@ class Feed:
         return known
 
     def _fold(self, part: Pending) -> None:
-        deltas = self._shard.fold(part).write.deltas
+        deltas = self._shard.fold(part, self.trace).write.deltas
         for (definition, width, bucket), cells in sorted(deltas.buckets.items(), key=itemgetter(0)):  # what follows them is quick in order
             self._by_definition[definition].add(width, bucket, cells)
         for definition, cells in deltas.totals.items():

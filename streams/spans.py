@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from schemas.duration import MICROS
+from schemas.duration import MICROS, bucket_seconds
 from streams.adjusted import Groups, Weights, complete_since, groups, worth_of
 from streams.baseline import HOUR_US, Curve, Terms
 
 SHAPES_MAX = 4000
 KNOWN_US = 60 * MICROS  # when a span is asked about counts in whole minutes, upward
+
+
+Alike = tuple[Weights, list[int], list[int]]  # what spans weigh, when they begin, and the moments as of which that is asked
 
 
 class Spans:
@@ -26,6 +29,7 @@ class Spans:
         self._different: dict[Groups, Groups] = {}
         self._weights: dict[tuple[int, int], Weights] = {}  # by stage and identity of the shape
         self._of_spans: dict[tuple[int, int, int, int], Weights] = {}  # likewise, by what tells the shape
+        self._newest: dict[int, dict[int, Groups]] = {}  # shapes by length, and by T after the full hour
 
     def forget_weights(self) -> None:
         """Other curves are learned."""
@@ -38,11 +42,30 @@ class Spans:
         what = stage, start_us % HOUR_US, end_us - start_us, known_us - end_us
         found = self._of_spans.get(what)
         if found is None:
-            shape = self._shape(start_us, end_us, known_us)
-            found = self._weights.get((stage, id(shape)))
-            if found is None:
-                found = self._weights[stage, id(shape)] = worth_of(shape, curve)
-            self._of_spans[what] = found
+            found = self._of_spans[what] = self._of_shape(stage, self._shape(start_us, end_us, known_us), curve)
+        return found
+
+    def alike(self, stage: int, curve: Curve, length_us: int, moments_us: Iterable[int]) -> list[Alike]:
+        """Those of the newest spans of a length as of ascending moments, which end where the newest bucket does; spans of one shape together."""
+        width_us = bucket_seconds(length_us // MICROS) * MICROS
+        found: dict[int, tuple[Groups, list[int], list[int]]] = {}
+        shapes = self._newest.setdefault(length_us, {})
+        for at_us in moments_us:
+            end_us = at_us // width_us * width_us
+            shape = shapes.get(at_us % HOUR_US)
+            if shape is None:
+                shape = shapes[at_us % HOUR_US] = self._shape(end_us - length_us, end_us, -(-at_us // KNOWN_US) * KNOWN_US)
+            alike = found.get(id(shape))
+            if alike is None:
+                alike = found[id(shape)] = shape, [], []
+            alike[1].append(end_us - length_us)
+            alike[2].append(at_us)
+        return [(self._of_shape(stage, shape, curve), starts_us, ats_us) for shape, starts_us, ats_us in found.values()]
+
+    def _of_shape(self, stage: int, shape: Groups, curve: Curve) -> Weights:
+        found = self._weights.get((stage, id(shape)))
+        if found is None:
+            found = self._weights[stage, id(shape)] = worth_of(shape, curve)
         return found
 
     def _shape(self, start_us: int, end_us: int, known_us: int) -> Groups:
@@ -52,6 +75,7 @@ class Spans:
             if len(self._shapes) >= SHAPES_MAX:
                 self._shapes.clear()
                 self._different.clear()
+                self._newest.clear()
                 self.forget_weights()
             terms = self._terms
             since = complete_since(self._kept, terms.conversion_us, known_us)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from schemas.duration import MICROS, bucket_seconds
+from streams.passed import PassedUsers
 from streams.plan import FunnelPlan
 from streams.retention import AGES, EVENTS, USERS, VALUE
 from streams.values import SEPARATOR, VALUE_SCALE
@@ -55,6 +56,7 @@ class FunnelCounts:
     buckets: dict[int, dict[int, Cells]] = field(default_factory=dict)  # width -> bucket -> cells
     totals: Cells = field(default_factory=dict)
     followers: list[Callable[[int, int, Cells], None]] = field(default_factory=list)  # told what is added: width, bucket, cells
+    passed: PassedUsers | None = None  # where counting is ahead of T
     _running: dict[tuple[int, bool], _Running] = field(default_factory=dict)  # by window in seconds, and whether only what is pending
     _past: dict[tuple[int, int], Cells] = field(default_factory=dict)  # sums of windows that T has left, until the next change
     _values: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by dimension, as of so many totals
@@ -63,7 +65,11 @@ class FunnelCounts:
     def add(self, width: int, bucket: int, cells: Cells) -> None:
         """Add counts to a bucket (of one partition, or what changed)."""
         self._past.clear()
-        _add(self.buckets.setdefault(width, {}).setdefault(bucket, {}), cells)
+        of_width = self.buckets.setdefault(width, {})
+        if bucket in of_width:
+            _add(of_width[bucket], cells)
+        else:
+            of_width[bucket] = dict(cells)
         for follow in self.followers:
             follow(width, bucket, cells)
         for running in self._running.values():

@@ -116,6 +116,16 @@ def test_what_is_no_longer_kept_is_let_go() -> None:
     assert len(entries._columns[10].sums) <= 202
 
 
+@pytest.mark.parametrize("origins", [[0], [0, 1, 2, 3], [0, 0, 2], [0, 6, 12, 13], [-40, 0, 5], [0, 0, 0], [5, 300, 2000]])
+def test_from_each_of_many_origins_entries_weigh_what_they_weigh_from_it_alone(origins: list[int]) -> None:
+    """To the last bit, whether all is held that is asked about or not, and after more was added, too."""
+    entries, weights = Entries.of(counted(openings(random.Random(2), NOON)), KEPT), (Factors.of(10, {0: -0.3, 7: 0.1, 90: 0.2}),)
+    origins_us = [NOON - HOUR_US + origin * 10 * SECOND_US for origin in origins]
+    for _ in range(2):
+        assert entries.weigh_each(weights, origins_us) == [entries.weigh(weights, origin_us) for origin_us in origins_us]
+        entries.add(10, (NOON - HOUR_US) // (10 * SECOND_US) + 4, 3)
+
+
 def test_a_column_without_entries_weighs_nothing() -> None:
     assert Entries(KEPT).weigh(due(parted(NOON - HOUR_US, NOON), USUAL).worth) == 0
 

@@ -224,7 +224,13 @@ def by_hand(records: list[bytes], threshold: float, recovery: float) -> list[tup
 
 
 @pytest.mark.parametrize(
-    "rule", [{"below": 0.2}, {"below": 0.2, "basis": "entries"}, {"below": 0.3, "basis": "adjusted", "detector": "sequential"}]
+    "rule",
+    [
+        {"below": 0.2},
+        {"below": 0.2, "basis": "entries"},
+        {"below": 0.3, "basis": "adjusted", "detector": "sequential"},
+        {"below": 0.6, "basis": "entries", "confidence": 0.9999},  # often under the threshold, never proven to be
+    ],
 )
 def test_of_healthy_hours_few_are_judged_in_full(rule: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
@@ -232,6 +238,42 @@ def test_of_healthy_hours_few_are_judged_in_full(rule: dict[str, Any], monkeypat
     setup, records = config({"min_entrants": 5, **rule}), shop(4 * HOUR, 20)
     assert backtested(setup, records) == []
     assert 0 < len(looks) < 4 * HOUR / 10 / 20
+
+
+async def test_dimensions_that_no_rule_asks_for_change_nothing() -> None:
+    """Neither where two make a third."""
+    device, other = {"field": "properties.device", "allow": ["ios", "web"]}, {"field": "properties.other"}
+    both = {"combine": ["device", "kind"], "allow": ["ios / ios", "web / web"]}
+    dimensions = {"other": other, "device": device, "kind": device, "both": both, "with_other": {"combine": ["device", "other"]}}
+    rules = [{"by": ["both"]}, {"name": "Entries", "basis": "entries", "by": ["device"]}, {"name": "Total", "below": 0.5}]
+    setup, records = config(*rules, dimensions=dimensions), shop(4 * HOUR, 10, INCIDENT)
+    told = backtested(setup, records)
+    assert {each.value for each in told} == {None, "ios", "ios / ios"}
+    assert told == await live(setup, records)
+
+
+def test_nor_do_they_where_they_share_the_values_of_one_that_is_asked_for() -> None:
+    """Only one value is admitted of a property, whichever of its dimensions is asked about."""
+    device = {"field": "properties.device", "max_values": 1}
+    records = shop(4 * HOUR, 10, INCIDENT)
+    told = [backtested(config({"by": ["a"]}, dimensions=of), records) for of in ({"a": device}, {"a": device, "b": device})]
+    assert {each.value for each in told[0]} >= {"ios"}
+    assert told[0] == told[1]
+
+
+async def test_rules_on_users_of_several_windows_are_told_as_by_the_live_evaluator() -> None:
+    """They are counted for ahead of T, by the hour."""
+    rules = [
+        {"name": "Wide", "window": "2h", "below": 0.7},
+        {"name": "Widened", "min_entrants": 90, "widen_to": "2h", "below": 0.5},
+        {"name": "Both", "long_window": "1h", "below": 0.5},
+        {"name": "Evidence", "below": 0.55, "detector": "sequential", "run_length": "10d", "for": "0s"},
+        {"name": "Drop", "below": None, "drop": {"by": 0.2, "from": "median", "over": "7d"}, "for": "0s"},
+    ]
+    setup, records = config(*rules, windows=["5m", "24h"]), shop(5 * HOUR, 10, INCIDENT, silence=(3 * HOUR, 3.5 * HOUR))
+    told = backtested(setup, records)
+    assert {each.rule for each in told if each.state == "firing"} >= {"Wide", "Widened", "Both"}
+    assert told == await live(setup, records)
 
 
 # Pages

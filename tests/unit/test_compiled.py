@@ -52,7 +52,8 @@ def test_a_setting_does_without_it(copy: Path) -> None:
     assert run(copy, "-c", ASK, switch="0").split() == ["False", str(copy / "streams" / "chains.py")]
 
 
-def test_it_counts_the_worked_cases_as_they_are_worked_out(twins: Path) -> None:
+@pytest.mark.parametrize("tests", ["property/test_worked_cases.py", "unit/test_weighing.py", "unit/test_adjusted.py"])
+def test_what_must_hold_of_the_sources_holds_of_it(twins: Path, tests: str) -> None:
     """Every worker of the integration tests runs it, too, and is held against a recount."""
-    answer = run(ROOT, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/property/test_worked_cases.py")
+    answer = run(ROOT, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{tests}")
     assert " passed" in answer.splitlines()[-1]

@@ -17,11 +17,14 @@ from alerting.detectors import (
     Run,
     Steps,
     Watch,
+    _poisson,
     evidence,
     fold,
     limit,
     resume,
+    size_class,
     tilt,
+    traffic_of,
     watch,
 )
 from schemas.duration import MICROS
@@ -188,3 +191,15 @@ def test_healthy_traffic_hardly_ever_alarms_and_a_fall_always_does() -> None:
         state = watched([bucket(0.15)], 1, place, state)
     assert state is not None
     assert state.phase == "alarmed"
+
+
+@pytest.mark.parametrize("traffic", [0.0, 1e-3, 0.02, 0.5, 1.0, 1.1, 2.0, 31.9, 32.0, 5000.0])
+def test_a_class_of_traffic_holds_what_is_of_it(traffic: float) -> None:
+    least, most = traffic_of(size_class(traffic))
+    assert least < traffic <= most
+    assert size_class(most * 1.001) == size_class(traffic) + 1
+
+
+@pytest.mark.parametrize("most", [-3, 0, 1, 2, 7, 1000])
+def test_chances_that_nobody_asks_about_change_no_other(most: int) -> None:
+    assert _poisson(6.5, most)[: max(0, most)] == _poisson(6.5)[: max(0, most)]

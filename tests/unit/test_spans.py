@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.config import Config
-from schemas.duration import MICROS
+from schemas.duration import MICROS, bucket_seconds
 from streams.adjusted import Weights
 from streams.adjusting import Adjusting
 from streams.baseline import Curve, Terms
@@ -51,3 +51,18 @@ def test_spans_of_one_shape_share_their_weights() -> None:
     known = weights(0)
     spans.forget_weights()
     assert weights(0) is not known
+
+
+@pytest.mark.parametrize("length", [10, 600, 2400, 7200])
+def test_the_newest_spans_as_of_many_moments_weigh_what_each_weighs_by_itself(length: int) -> None:
+    curve = Curve((0, 600 * MICROS), (0.0, 1.0), (1 / (600 * MICROS), 0.0), (0.0, 300.0 * MICROS))
+    spans = Spans((10, 60, 3600), Terms(600 * MICROS, 60 * MICROS, 86_400 * MICROS, 20))
+    width_us = bucket_seconds(length) * MICROS
+    moments_us = range(NOW * MICROS, (NOW + 2 * HOUR) * MICROS, 10 * MICROS)
+    told: dict[int, tuple[Weights, int]] = {}
+    for weights, starts_us, ats_us in spans.alike(1, curve, length * MICROS, moments_us):
+        told |= {at_us: (weights, start_us) for at_us, start_us in zip(ats_us, starts_us, strict=True)}
+    for at_us in moments_us:
+        end_us = at_us // width_us * width_us
+        start_us = end_us - length * MICROS
+        assert told[at_us] == (spans.weights(1, curve, start_us, end_us, at_us), start_us)

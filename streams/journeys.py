@@ -89,12 +89,11 @@ class Gathering:
 
     def _place(self, begin: int, end: int) -> None:
         places, skip, filtered = self.places, self._skip, 0
-        get_places = places.get
         for i, (entity, match) in enumerate(zip(self._entities[begin:end], self._matches[begin:end]), begin):
             if match is None:
                 filtered += i not in skip
             elif not skip or i not in skip:
-                mine = get_places(entity)
+                mine = places.get(entity)
                 if mine is None:
                     places[entity] = [i]
                 else:

@@ -9,13 +9,31 @@ not keep a worker from counting.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 
 QUIET_SECONDS = 50e-6  # a round in which nothing happened takes less
 GIVEN_SECONDS_MAX = 0.01  # a round that is longer by itself is the last
-# Of Python's garbage collector: new objects until it looks at them (a chunk has not so many at a time, and to look at
-# them is a pause of a few milliseconds), until it looks at those once more, and until it looks at all.
-COLLECT_AFTER = (10_000, 1, 500)
+# Of Python's garbage collector: how many new objects it may come to by itself before it looks at them, which is a pause
+# of a tenth of a second and more. A chunk in work has some ten thousand: they are not to be looked at for every chunk.
+COLLECT_AFTER = (300_000, 20, 50)
+NEW_SECONDS, ALL_SECONDS = 1.0, 3600.0  # between two looks at what is new, and at everything
+
+
+class Collecting:
+    """Has the garbage collector look at what is new while that is little: a pause of a few milliseconds."""
+
+    def __init__(self, now: float) -> None:
+        self._new_at = self._all_at = now
+
+    def tick(self, now: float) -> None:
+        """Called again and again; `now` in seconds of a clock that never goes back."""
+        if now - self._all_at >= ALL_SECONDS:
+            gc.collect()
+            self._new_at = self._all_at = now
+        elif now - self._new_at >= NEW_SECONDS:
+            gc.collect(1)
+            self._new_at = now
 
 
 async def give_way() -> None:

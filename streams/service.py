@@ -39,6 +39,7 @@ from streams.ledger.redis import RedisLedger
 from streams.log_starts import LogStarts
 from streams.logs import tell_held_back
 from streams.metrics import WorkerMetrics, exposition
+from streams.pauses import Collecting
 from streams.periods import CompareAsked
 from streams.privacy import pseudonyms_of
 from streams.reader import Reader, SourceView, now_us
@@ -96,10 +97,12 @@ class Service:
     async def run(self) -> None:
         """Tick until `stop`, or until cancelled."""
         delivery = asyncio.create_task(self._delivery.run(self._leadership.leads))
+        collecting = Collecting(time.monotonic())
         try:
             # On Python 3.10 and 3.11 a cancel that meets a finishing Redis call is lost: hence the flag.
             while not self._stopping:
                 started = time.monotonic()
+                collecting.tick(started)
                 await self._tick()
                 await self._look_until(started + self._settings.worker.tick_seconds)
         finally:

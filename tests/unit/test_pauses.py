@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -42,3 +45,35 @@ async def test_who_never_rests_does_not_keep_the_work_from_going_on(monkeypatch:
     assert 0 < other.left < 2_000
     other.left = 0
     await working
+
+
+class Ring:
+    """Holds itself, so that only the collector can let it go."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def nothing_by_itself() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("nothing_by_itself")
+def test_what_is_new_and_of_no_use_goes_within_a_second_and_what_grew_old_within_an_hour() -> None:
+    collecting = pauses.Collecting(100.0)
+    new, old = Ring(), Ring()
+    gone = [weakref.ref(new), weakref.ref(old)]
+    del new
+    collecting.tick(100.5)
+    assert [ref() is None for ref in gone] == [False, False]
+    collecting.tick(101.0)
+    assert [ref() is None for ref in gone] == [True, False]
+    del old  # which has been looked at before
+    collecting.tick(102.0)
+    assert gone[1]() is not None
+    collecting.tick(100.0 + pauses.ALL_SECONDS)
+    assert gone[1]() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable
 from datetime import datetime, timezone
 from functools import cache
@@ -24,7 +25,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from schemas.access import Access, Token
 from schemas.errors import StoreError
 from schemas.report import Breakdown, FunnelReport, FunnelSummary, Rate, StageReport, TimeToConvert
-from streams.pauses import give_way
 from streams.web.access import Doorkeeper, Gate, needed_scope, place
 from streams.web.alerts import EXAMPLES as ALERTS
 from streams.web.alerts import alerts
@@ -230,7 +230,7 @@ async def _blocks(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
         if size >= BLOCK_BYTES:
             yield b"".join(waiting)
             waiting, size = [], 0
-            await give_way()
+            await asyncio.sleep(0)
     yield b"".join(waiting)
 
 

@@ -29,7 +29,6 @@ from starlette.types import Receive, Scope, Send
 
 from schemas.config import Config
 from schemas.errors import StoreError
-from streams.pauses import give_way
 from streams.web.asked import BASIS, WINDOW, check, funnel_of, unknown, window_of
 from streams.web.conditional import etag
 from streams.web.permitted import Audience
@@ -174,8 +173,8 @@ class Hub:
             if not client.gone and not client.offer(chunk):
                 self._drop(client)
             if number % OFFERED_AT_ONCE == 0:
-                await give_way()
-        await give_way()
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     def close(self) -> None:
         """Let everybody go, after what they have yet to be sent."""

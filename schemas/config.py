@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path as FilePath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -88,14 +88,11 @@ class Config(Model):
 
     def source(self, name: str) -> Source:
         """The source of that name. Raises KeyError."""
-        return {s.name: s for s in self.sources}[name]
+        return _named(name, self.sources)
 
     def funnel(self, name: str) -> Funnel:
         """The funnel of that name. Raises KeyError."""
-        for funnel in self.funnels:
-            if funnel.name == name:
-                return funnel
-        raise KeyError(name)
+        return _named(name, self.funnels)
 
     def funnels_of(self, source: str) -> tuple[Funnel, ...]:
         return tuple(f for f in self.funnels if f.source == source)
@@ -111,6 +108,16 @@ class Config(Model):
             if bucket_seconds(wider) not in map(bucket_seconds, windows):
                 windows[int(wider)] = wider
         return tuple(windows.values())
+
+
+N = TypeVar("N", Source, Funnel)
+
+
+def _named(name: str, among: Iterable[N]) -> N:
+    for one in among:
+        if one.name == name:
+            return one
+    raise KeyError(name)
 
 
 def load(path: str | FilePath) -> Config:

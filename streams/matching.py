@@ -176,7 +176,7 @@ def openings(matches: list[Match | None]) -> dict[int, list[int]]:
     return found
 
 
-def with_values(matches: list[Match | None]) -> list[int]:
+def with_amounts(matches: list[Match | None]) -> list[int]:
     """The places of events that match a stage with a value property."""
     return [place for place, match in enumerate(matches) if match is not None and match.stages]
 

@@ -13,7 +13,6 @@ from functools import lru_cache, partial
 from itertools import groupby
 from math import sqrt
 from operator import sub
-from statistics import NormalDist
 from typing import cast
 
 from msgspec import Struct
@@ -25,7 +24,7 @@ from schemas.history import HistoryPoint, StagePoint, ValuePoint
 from schemas.report import Rate
 from streams.adjusted import poisson_limits
 from streams.points import HOUR, KEPT_SECONDS, MINUTE, TOTAL, VALUES_MAX, WORTH_SCALE, Shape, unpack
-from streams.rates import CONFIDENCE, Split
+from streams.rates import CONFIDENCE, Split, Z
 from streams.retention import CONVERSIONS, ENTRIES, EVENTS, VALUE
 from streams.sums import OPENED, Known, Past
 from streams.values import VALUE_SCALE
@@ -35,7 +34,6 @@ STEPS = tuple(Duration(text) for text in ("1m", "2m", "5m", "10m", "15m", "20m",
 # Where no step is asked for, the finest is taken that gives no more points, nor more windows of the total and of values in all.
 POINTS_BY_DEFAULT, WINDOWS_BY_DEFAULT = 300, 1_000
 SPAN_BY_DEFAULT_US = HOUR * MICROS
-Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 Z_SQUARE = Z * Z
 PROPORTIONS_HELD = 16_384
 

@@ -20,6 +20,20 @@ COLLECT_AFTER = (300_000, 20, 50)
 NEW_SECONDS, ALL_SECONDS = 1.0, 3600.0  # between two looks at what is new, and at everything
 
 
+class Work:
+    """Gives way each time that so much was done, in whatever it is counted."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._since = 0
+
+    async def did(self, much: int) -> None:
+        self._since += much
+        if self._since >= self._most:
+            self._since = 0
+            await give_way()
+
+
 class Collecting:
     """Has the garbage collector look at what is new while that is little: a pause of a few milliseconds."""
 

@@ -11,7 +11,7 @@ from schemas.config import Config, Source
 from schemas.event import Batch, EventDecoder, Reject, Rejected
 from schemas.funnel import NONE, OTHER, Funnel
 from schemas.presets import preset_of
-from streams.matching import Match, Matcher, asked_paths, openings, with_values
+from streams.matching import Match, Matcher, asked_paths, openings, with_amounts
 from streams.retention import kept_widths, state_seconds
 from streams.values import COMBINED, GROUP, SEPARATOR, Registry, Values, dimension_text, millionths
 
@@ -139,7 +139,7 @@ class Plan:
 
     def _prepare_amounts(self, batch: Batch, out: Prepared) -> None:
         getters = self._amount_getters
-        for place in with_values(out.matches):
+        for place in with_amounts(out.matches):
             stages = cast("Match", out.matches[place]).stages
             try:
                 out.amounts[place] = {stage: millionths(getters[stage](batch.records[place])) for stage in stages}

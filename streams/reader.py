@@ -18,7 +18,7 @@ from schemas.report import FunnelReport, FunnelSummary
 from streams.adjusting import Adjusting
 from streams.collector import SourceReading
 from streams.ledger.contract import Kept, Ledger, Position
-from streams.pauses import give_way
+from streams.pauses import Work, give_way
 from streams.plan import FunnelPlan, Plan
 from streams.rates import breakdowns, overall, rate, stage_reports
 from streams.retention import USERS
@@ -265,18 +265,12 @@ class Reader:
 async def _add(view: SourceView, buckets: Mapping[BucketKey, Cells], totals: Mapping[int, Cells]) -> None:
     """Add counts; a chunk of a hundred funnels has thousands of buckets, so others have their turn in between."""
     by_definition = {counts.plan.definition: counts for counts in view.counts.values()}
-    since = 0
+    work = Work(ADDED_AT_ONCE)
     for (definition, width, bucket), cells in buckets.items():
         if definition in by_definition:
             by_definition[definition].add(width, bucket, cells)
-        since += 1 + len(cells)
-        if since >= ADDED_AT_ONCE:
-            since = 0
-            await give_way()
+        await work.did(1 + len(cells))
     for definition, cells in totals.items():
         if definition in by_definition:
             by_definition[definition].add_totals(cells)
-        since += len(cells)
-        if since >= ADDED_AT_ONCE:
-            since = 0
-            await give_way()
+        await work.did(len(cells))

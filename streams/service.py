@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import math
 import os
 import secrets
@@ -148,8 +147,6 @@ class Service:
         began = time.monotonic()
         read = await self._guarded("reading the ledger", self.reader.tick())
         if read:
-            if self._reading_at < 0:  # what there is now stays: the collector need not look at a hundred funnels' counts again
-                gc.freeze()
             self._reading_at = began
             self.hub.renderings.clear()
         return read

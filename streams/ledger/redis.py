@@ -45,7 +45,7 @@ from streams.ledger.contract import (
     Snapshot,
     Write,
 )
-from streams.pauses import give_way
+from streams.pauses import Work, give_way
 from streams.redis_errors import FAILURES, remedy, said
 from streams.tally import BucketKey
 from streams.values import Registry
@@ -325,13 +325,10 @@ async def _packed_states(states: Mapping[str, bytes]) -> bytes:
 async def _packed_counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> bytes:
     """A list of name and fields, in turns: of a hundred funnels it is a megabyte."""
     packed: list[bytes] = []
-    since = 0
+    work = Work(PACKED_AT_ONCE)
     for key, fields in _counts(buckets, totals):
         packed += (_pack_text(key), _pack_text(fields))
-        since += len(fields) // 2
-        if since >= PACKED_AT_ONCE:
-            since = 0
-            await give_way()
+        await work.did(1 + len(fields) // 2)
     return b"".join((_array_header(len(packed)), *packed))
 
 

@@ -25,8 +25,8 @@ machine, so compare the figures of one page with each other only. Where somethin
 Why what is not held is not. Of the contenders, the lines under a short row say where an event's time goes. How soon: the worker, Redis,
 Kafka and whoever writes the load share the cores of one machine, which at half of the worker's most have next to nothing left, and a
 worker that falls behind shows events late. Ten million people: with every state cold, an event waits for memory. The file: a longer
-one fills more of the windows' buckets. Readers while counting is as fast as it can be: a request waits for several steps of the loop that
-counts, a millisecond or two each, and for the one core it shares; a scrape is 35 ms of work by itself."""
+one fills more of the windows' buckets. Readers while counting is as fast as it can be: a request waits for the step of counting that is on
+its way, a millisecond or two, and for the one core it shares; a scrape is 35 ms of work by itself."""
 
 
 @dataclass(frozen=True)

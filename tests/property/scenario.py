@@ -194,10 +194,11 @@ class Sender:
 
     def _event_id(self, before: Sequence[Event], kind: float) -> str:
         if before and kind < 0.35:
-            again = self.chance.choice(before[-self.remembered :]).event_id
-            # Of records with one id and one time, but other content, which one counts is another question: see test_permutations.
-            return "" if any(e.event_id == again and e.time_us == self.now_us for e in before) else again
-        return f"e{self.chance.randint(0, 10**9)}" if kind < 0.7 else ""
+            found = self.chance.choice(before[-self.remembered :]).event_id
+        else:
+            found = f"e{self.chance.randint(0, 10**9)}" if kind < 0.7 else ""
+        # Of records with one id and one time, but other content, which one counts is another question: see test_permutations.
+        return "" if any(e.event_id == found and e.time_us == self.now_us for e in before) else found
 
     def _event(self, entity: str, event_id: str) -> Event:
         name = self._following(entity) if self.chance.random() < self.eager else self.chance.choice(f"{NAMES}{NAMES}{FOREIGN}")

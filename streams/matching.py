@@ -15,6 +15,7 @@ from typing import Any, Final
 from schemas.condition import Where
 from schemas.funnel import Funnel
 from streams.asking import Asking, Conditions, Getter
+from streams.values import GROUP
 
 CELLS = 5  # a stage's in a funnel's block, see `chains`
 NO_STAGE = 256
@@ -174,6 +175,14 @@ def openings(matches: list[Match | None]) -> dict[int, list[int]]:
             for number in match.openers:
                 found.setdefault(number, []).append(place)
     return found
+
+
+def put(shown: list[str], matches: list[Match | None], number: int, places: list[int], values: list[str]) -> None:
+    """Put a funnel's values in their places, behind those of the funnels before it."""
+    for place, found in zip(places, values):
+        match = matches[place]
+        assert match is not None  # who opens a funnel has one
+        shown[place] = found if match.openers[0] == number else shown[place] + GROUP + found
 
 
 def with_amounts(matches: list[Match | None]) -> list[int]:

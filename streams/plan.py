@@ -9,11 +9,11 @@ from zlib import crc32
 
 from schemas.config import Config, Source
 from schemas.event import Batch, EventDecoder, Reject, Rejected
-from schemas.funnel import NONE, OTHER, Funnel
+from schemas.funnel import OTHER, Funnel
 from schemas.presets import preset_of
-from streams.matching import Match, Matcher, asked_paths, openings, with_amounts
+from streams.matching import Match, Matcher, asked_paths, openings, put, with_amounts
 from streams.retention import kept_widths, state_seconds
-from streams.values import COMBINED, GROUP, SEPARATOR, Registry, Values, dimension_text, millionths
+from streams.values import COMBINED, SEPARATOR, Registry, Values, dimension_text, millionths
 
 LAYOUT = 2  # of a block in a state; a definition whose blocks are written otherwise is another one
 
@@ -80,57 +80,40 @@ class Plan:
     def prepare(self, batch: Batch) -> Prepared:
         """Matches, dimension values and value properties of a batch, and what the registries must be asked for."""
         out = Prepared(self.matcher.matches(batch.names, batch.records))
-        present = set(out.matches)
-        present.discard(None)
-        matches = cast("set[Match]", present)
-        opened = {number for match in matches for number in match.openers}
-        if not opened:
-            out.values = [""] * len(batch)
-        elif self.matcher.alone:
-            out.values = self._column(self.funnels[opened.pop()], batch.records, range(len(batch)), out)
-        else:
-            self._prepare_values(batch, out)
-        if any(match.stages for match in matches):
-            self._prepare_amounts(batch, out)
+        out.values = self._values(batch, out)
+        self._prepare_amounts(batch, out)
         return out
 
-    def _prepare_values(self, batch: Batch, out: Prepared) -> None:
-        """Of many funnels: each looks at the events that open it, and at no others."""
+    def _values(self, batch: Batch, out: Prepared) -> list[str]:
+        """Of the chains that each event starts; a funnel looks at the events that open it, and at no others."""
         records, shown = batch.records, [""] * len(batch)
         for number, places in sorted(openings(out.matches).items()):
-            column = self._column(self.funnels[number], [records[place] for place in places], places, out)
-            for place, found in zip(places, column):
-                first = cast("Match", out.matches[place]).openers[0] == number
-                shown[place] = found if first else shown[place] + GROUP + found
-        out.values = shown
+            put(shown, out.matches, number, places, self._column(self.funnels[number], [records[place] for place in places], out))
+        return shown
 
-    def _column(self, plan: FunnelPlan, records: Sequence[Any], places: Sequence[int], out: Prepared) -> list[str]:
-        """The values of the chain that each event would start; only events that do are looked into. `places`: the records' own."""
+    def _column(self, plan: FunnelPlan, records: Sequence[Any], out: Prepared) -> list[str]:
+        """The values of the chain that each event starts in one funnel."""
         columns: dict[str, list[str]] = {}
         unknown: set[int] = set()  # which of the values that the registries have to be asked about before combinations are
         for values, (name, dimension) in zip(plan.values, plan.funnel.dimensions.items()):
             if dimension.combine is None:
                 raws = self.decoder.column(values.path, records)
-                columns[name] = self._shown(plan, values, raws, places, out, unknown)
+                columns[name] = self._shown(values, raws, out, unknown)
         for values, (name, dimension) in zip(plan.values, plan.funnel.dimensions.items()):
             if dimension.combine is not None:
                 raws = list(map(COMBINED.join, zip(*(columns[part] for part in dimension.combine))))
                 for number in unknown:
                     raws[number] = OTHER
-                columns[name] = self._shown(plan, values, raws, places, out, set())
+                columns[name] = self._shown(values, raws, out, set())
         found = [columns[name] for name in plan.dimensions]
         return found[0] if len(found) == 1 else list(map(SEPARATOR.join, zip(*found)))
 
-    def _shown(
-        self, plan: FunnelPlan, values: Values, raws: list[Any], places: Sequence[int], out: Prepared, unknown: set[int]
-    ) -> list[str]:
+    def _shown(self, values: Values, raws: list[Any], out: Prepared, unknown: set[int]) -> list[str]:
         column = values.column(raws)
         if None in column:
             for number, found in enumerate(column):
                 if found is None:
-                    match = out.matches[places[number]]
-                    opens = match is not None and plan.number in match.openers
-                    shown = values.shown(raws[number]) if opens else NONE
+                    shown = values.shown(raws[number])
                     if shown is None:
                         out.unknown.setdefault(values.registry, set()).add(dimension_text(raws[number]))
                         unknown.add(number)

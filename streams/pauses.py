@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections.abc import Callable
 
 QUIET_SECONDS = 50e-6  # a round in which nothing happened takes less
 GIVEN_SECONDS_MAX = 0.01  # a round that is longer by itself is the last
 # Of Python's garbage collector: how many new objects it may come to by itself before it looks at them, which is a pause
 # of a tenth of a second and more. A chunk in work has some ten thousand: they are not to be looked at for every chunk.
 COLLECT_AFTER = (300_000, 20, 50)
-NEW_SECONDS, ALL_SECONDS = 1.0, 3600.0  # between two looks at what is new, and at everything
+NEW_SECONDS, ALL_SECONDS = 1.0, 3600.0  # between two looks at what is new (at least), and at everything
+COLLECTING_SHARE = 1 / 300  # of the time may go into looking at what is new; of a worker that counts flat out that is much
 
 
 class Work:
@@ -35,19 +37,21 @@ class Work:
 
 
 class Collecting:
-    """Has the garbage collector look at what is new while that is little: a pause of a few milliseconds."""
+    """Has the garbage collector look at what is new: once a second while that is little, else as seldom as it takes long."""
 
-    def __init__(self, now: float) -> None:
-        self._new_at = self._all_at = now
+    def __init__(self, now: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._new_due, self._all_due = now + NEW_SECONDS, now + ALL_SECONDS
+        self._clock = clock
 
     def tick(self, now: float) -> None:
         """Called again and again; `now` in seconds of a clock that never goes back."""
-        if now - self._all_at >= ALL_SECONDS:
+        if now >= self._all_due:
             gc.collect()
-            self._new_at = self._all_at = now
-        elif now - self._new_at >= NEW_SECONDS:
+            self._new_due, self._all_due = now + NEW_SECONDS, now + ALL_SECONDS
+        elif now >= self._new_due:
+            began = self._clock()
             gc.collect(1)
-            self._new_at = now
+            self._new_due = now + max(NEW_SECONDS, (self._clock() - began) / COLLECTING_SHARE)
 
 
 async def give_way() -> None:

@@ -77,3 +77,20 @@ def test_what_is_new_and_of_no_use_goes_within_a_second_and_what_grew_old_within
     assert gone[1]() is not None
     collecting.tick(100.0 + pauses.ALL_SECONDS)
     assert gone[1]() is None
+
+
+@pytest.mark.usefixtures("nothing_by_itself")
+def test_looking_at_what_is_new_takes_no_more_than_its_share_of_the_time() -> None:
+    clock = iter([7.0, 7.1, 50.0, 50.001, 60.0, 60.001])  # a tenth of a second, then a millisecond
+    collecting = pauses.Collecting(100.0, lambda: next(clock))
+    collecting.tick(101.0)
+    ring = Ring()
+    gone = weakref.ref(ring)
+    del ring
+    collecting.tick(101.0 + 0.1 / pauses.COLLECTING_SHARE - 0.5)
+    assert gone() is not None
+    collecting.tick(101.0 + 0.1 / pauses.COLLECTING_SHARE)
+    assert gone() is None
+    soon = weakref.ref(Ring())
+    collecting.tick(102.5 + 0.1 / pauses.COLLECTING_SHARE)
+    assert soon() is None

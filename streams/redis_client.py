@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import hiredis
 import redis
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
@@ -31,7 +32,31 @@ CONNECTIONS_MAX = 2_000  # every partition may be claimed, read and written at o
 DRIVER = DriverInfo(lib_version=redis.__version__)
 
 
-class TlsConnection(SSLConnection):
+LONG_COMMAND = 64  # arguments
+
+
+class _Packing:
+    """A connection that leaves long commands to hiredis; redis-py's asyncio connections pack them in Python, a microsecond an argument."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        if len(args) < LONG_COMMAND:
+            return cast("list[bytes]", super().pack_command(*args))  # type: ignore[misc]  # of the connection that it is mixed into
+        return [hiredis.pack_command(args)]
+
+
+class PlainConnection(_Packing, Connection):
+    """A connection over TCP."""
+
+
+class UnixConnection(_Packing, UnixDomainSocketConnection):
+    """A connection on this machine."""
+
+
+class ManagedConnection(_Packing, SentinelManagedConnection):
+    """A connection to whichever server is the master."""
+
+
+class TlsConnection(_Packing, SSLConnection):
     """A connection whose certificates come from `tls`."""
 
     def __init__(self, *, tls: RenewedContext, **options: Any) -> None:
@@ -95,10 +120,9 @@ def connect(settings: RedisSettings) -> Redis:
     if address.kind == "sentinel":
         return _of_sentinels(address, settings, tls, options)
     if address.kind == "unix":
-        return _owned(ConnectionPool(connection_class=UnixDomainSocketConnection, path=address.path, **options))
+        return _owned(ConnectionPool(connection_class=UnixConnection, path=address.path, **options))
     ((host, port),) = address.hosts
-    kind: dict[str, Any] = {"connection_class": Connection} if tls is None else {"connection_class": TlsConnection, "tls": tls}
-    return _owned(ConnectionPool(host=host, port=port, db=address.db, **kind, **options))
+    return _owned(ConnectionPool(host=host, port=port, db=address.db, **_kind(tls), **options))
 
 
 def _owned(pool: ConnectionPool) -> Redis:
@@ -154,49 +178,44 @@ def _tls(address: RedisAddress, settings: RedisSettings) -> RenewedContext | Non
 
 
 class _Cluster(RedisCluster):
-    """A cluster's client that knows the cluster before it asks anything.
+    """A cluster's client that knows the cluster before it asks anything, with connections of ours.
 
     redis-py sends what is asked of a new client at once to just any node, and when it was sent
     elsewhere a few times (`reinitialize_steps`) it closes all connections, under whoever waits at them.
+    Its own connections can only be told files of certificates, which they read once each.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(reinitialize_steps=0, **options)
+    def __init__(self, tls: RenewedContext | None, **options: Any) -> None:
+        super().__init__(reinitialize_steps=0, ssl=tls is not None, **options)
+        kept = {name: value for name, value in self.connection_kwargs.items() if not name.startswith("ssl_")}
+        self.connection_kwargs.clear()  # in place: the nodes to come are made of it
+        self.connection_kwargs.update(kept, **_kind(tls))
+        nodes = [ClusterNode(node.host, node.port, **self.connection_kwargs) for node in self.startup_nodes]
+        self.startup_nodes = nodes
+        self.nodes_manager.startup_nodes = {node.name: node for node in nodes}
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         await self.initialize()
         return await super().execute_command(*args, **kwargs)
 
 
-class _TlsCluster(_Cluster):
-    """The same with connections of ours: its own can only be told files, which it reads once a connection."""
-
-    def __init__(self, tls: RenewedContext, **options: Any) -> None:
-        super().__init__(ssl=True, **options)
-        kept = {name: value for name, value in self.connection_kwargs.items() if not name.startswith("ssl_")}
-        self.connection_kwargs.clear()  # in place: the nodes to come are made of it
-        self.connection_kwargs.update(kept, connection_class=TlsConnection, tls=tls)
-        nodes = [ClusterNode(node.host, node.port, **self.connection_kwargs) for node in self.startup_nodes]
-        self.startup_nodes = nodes
-        self.nodes_manager.startup_nodes = {node.name: node for node in nodes}
+def _kind(tls: RenewedContext | None) -> dict[str, Any]:
+    """Of a connection over TCP."""
+    return {"connection_class": PlainConnection} if tls is None else {"connection_class": TlsConnection, "tls": tls}
 
 
 def _cluster(address: RedisAddress, tls: RenewedContext | None, options: dict[str, Any]) -> _Cluster:
-    nodes = [ClusterNode(host, port) for host, port in address.hosts]
-    if tls is None:
-        return _Cluster(startup_nodes=nodes, **options)
-    return _TlsCluster(tls, startup_nodes=nodes, **options)
+    return _Cluster(tls, startup_nodes=[ClusterNode(host, port) for host, port in address.hosts], **options)
 
 
 def _of_sentinels(address: RedisAddress, settings: RedisSettings, tls: RenewedContext | None, options: dict[str, Any]) -> Redis:
     credentials = _sentinel_credentials(settings)
-    kind: dict[str, Any] = {} if tls is None else {"connection_class": TlsConnection, "tls": tls}
     watchers: Any = Sentinel([])  # type: ignore[no-untyped-call]  # redis-py's own gap
     watchers.sentinels = [
-        Redis.from_pool(ConnectionPool(host=host, port=port, **kind, **{**options, "credential_provider": credentials}))
+        Redis.from_pool(ConnectionPool(host=host, port=port, **_kind(tls), **{**options, "credential_provider": credentials}))
         for host, port in address.hosts
     ]
-    managed: dict[str, Any] = {"connection_class": SentinelManagedConnection}
+    managed: dict[str, Any] = {"connection_class": ManagedConnection}
     if tls is not None:
         managed = {"connection_class": SentinelTlsConnection, "tls": tls}
     pool: Any = SentinelConnectionPool(address.master, watchers, db=address.db, **managed, **options)  # type: ignore[no-untyped-call]  # as above

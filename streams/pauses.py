@@ -15,11 +15,12 @@ from collections.abc import Callable
 
 QUIET_SECONDS = 50e-6  # a round in which nothing happened takes less
 GIVEN_SECONDS_MAX = 0.01  # a round that is longer by itself is the last
-# Of Python's garbage collector: how many new objects it may come to by itself before it looks at them, which is a pause
-# of a tenth of a second and more. A chunk in work has some ten thousand: they are not to be looked at for every chunk.
-COLLECT_AFTER = (300_000, 20, 50)
-NEW_SECONDS, ALL_SECONDS = 1.0, 3600.0  # between two looks at what is new (at least), and at everything
-COLLECTING_SHARE = 1 / 300  # of the time may go into looking at what is new; of a worker that counts flat out that is much
+# Of Python's garbage collector: how many new objects it may come to by itself before it looks at them, which would be a pause
+# of half a second. What is new is looked at more often, see `Collecting`.
+COLLECT_AFTER = (1_000_000, 20, 50)
+NEW_SECONDS, NEW_SECONDS_MAX, NEW_SHARE = 0.25, 1.0, 1 / 20  # between two looks at what is new, and the share of time they may take
+BEHIND_SECONDS_MAX, BEHIND_SHARE = 60.0, 1 / 300  # the same where records wait
+ALL_SECONDS = 3600.0  # between two looks at everything
 
 
 class Work:
@@ -37,21 +38,27 @@ class Work:
 
 
 class Collecting:
-    """Has the garbage collector look at what is new: once a second while that is little, else as seldom as it takes long."""
+    """Has the garbage collector look at what is new, often, while that is little: a pause of a few milliseconds.
+
+    Where records wait, those in work are new again and again, and each look at them is a pause of a tenth of a second; it has to
+    be seldom then.
+    """
 
     def __init__(self, now: float, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._new_due, self._all_due = now + NEW_SECONDS, now + ALL_SECONDS
+        self._new_at, self._all_due = now, now + ALL_SECONDS
+        self._took = 0.0
         self._clock = clock
 
-    def tick(self, now: float) -> None:
-        """Called again and again; `now` in seconds of a clock that never goes back."""
+    def tick(self, now: float, *, behind: bool) -> None:
+        """Called again and again; `now` in seconds of a clock that never goes back. `behind`: records wait to be counted."""
+        share, most = (BEHIND_SHARE, BEHIND_SECONDS_MAX) if behind else (NEW_SHARE, NEW_SECONDS_MAX)
         if now >= self._all_due:
             gc.collect()
-            self._new_due, self._all_due = now + NEW_SECONDS, now + ALL_SECONDS
-        elif now >= self._new_due:
+            self._new_at, self._all_due = now, now + ALL_SECONDS
+        elif now - self._new_at >= min(most, max(NEW_SECONDS, self._took / share)):
             began = self._clock()
             gc.collect(1)
-            self._new_due = now + max(NEW_SECONDS, (self._clock() - began) / COLLECTING_SHARE)
+            self._took, self._new_at = self._clock() - began, now
 
 
 async def give_way() -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from schemas.config import Config, Source
 from schemas.duration import MICROS, Duration
 from schemas.event import moment_of
+from schemas.funnel import Funnel
 from schemas.report import FunnelReport, FunnelSummary
 from streams.adjusting import Adjusting
 from streams.collector import SourceReading
@@ -117,6 +118,23 @@ def _by_partition(positions: dict[str, Position]) -> dict[int, Position]:
     return {int(shard.rpartition(":")[2]): position for shard, position in positions.items()}
 
 
+def _described(config: Config, funnel: Funnel) -> FunnelSummary:
+    """A funnel as configured: what of its summary is always the same."""
+    return FunnelSummary(
+        name=funnel.name,
+        title=funnel.title or funnel.name,
+        description=funnel.description,
+        owner=funnel.owner,
+        source=funnel.source,
+        conversion_window=str(funnel.conversion_window),
+        windows=tuple(str(w) for w in config.windows_of(funnel)),
+        dimensions=tuple(funnel.dimensions),
+        stages=tuple(s.name for s in funnel.stages),
+        overall=None,
+        at=None,
+    )
+
+
 class Reader:
     """Reads the ledger tick by tick, and reports from what it has."""
 
@@ -125,6 +143,7 @@ class Reader:
         self._ledger = ledger
         self._clock = clock
         self.views = {s.name: self._new_view(s) for s in config.sources}
+        self._described = {funnel.name: _described(config, funnel) for funnel in config.funnels}
         self.read_at: float | None = None  # monotonic seconds of the last complete tick
 
     def _new_view(self, source: Source) -> SourceView:
@@ -224,19 +243,8 @@ class Reader:
         view = self.views[spec.source]
         counts, at_us, last = view.counts[funnel], view.at_us, len(spec.stages) - 1
         users = [] if at_us is None else [counts.count(USERS, stage, spec.windows[0], at_us) for stage in (last, 0)]
-        return FunnelSummary(
-            name=funnel,
-            title=spec.title or funnel,
-            description=spec.description,
-            owner=spec.owner,
-            source=spec.source,
-            conversion_window=str(spec.conversion_window),
-            windows=tuple(str(w) for w in self.config.windows_of(spec)),
-            dimensions=tuple(spec.dimensions),
-            stages=tuple(s.name for s in spec.stages),
-            overall=rate(*users) if users else None,
-            at=None if at_us is None else moment_of(at_us),
-        )
+        now = {"overall": rate(*users) if users else None, "at": None if at_us is None else moment_of(at_us)}
+        return self._described[funnel].model_copy(update=now)
 
     def readings(self) -> list[SourceReading]:
         """What the metrics are made of."""

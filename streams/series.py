@@ -59,24 +59,29 @@ class FunnelSeries:
 
     def write(self, at_us: int | None, adjusted: AdjustedRates | None, incomplete: Collection[str]) -> Iterator[dict[str, str]]:
         """Metric -> lines, in parts, between which others may have their turn; no windows before the first event."""
-        self._name()
+        for _ in self._named():
+            yield {}
         yield self._written_totals()
         for window in self._windows if at_us is not None else ():
             yield from window.write(self.counts, at_us or 0, adjusted, window.text in incomplete)
 
-    def _name(self) -> None:
-        """Put into words what was not yet: a value may be new."""
+    def _named(self) -> Iterator[None]:
+        """Put into words what was not yet, in steps: a value may be new."""
         splits = list(splits_of(self.counts))
-        if splits != self._splits or not self._windows:
-            self._splits = splits
-            funnel = self.counts.plan.funnel
-            self._totals = [
-                (place, split, labels(funnel=funnel.name, stage=stage.name, dimension=dimension, value=value))
-                for place, stage in enumerate(funnel.stages)
-                for split in splits
-                for dimension, value in [split or ("", "")]
-            ]
-            self._windows = [_Window.of(self.counts, text, seconds, splits) for text, seconds in self._spans]
+        if splits == self._splits and self._windows:
+            return
+        funnel = self.counts.plan.funnel
+        totals: list[tuple[int, Split | None, str]] = []
+        for place, stage in enumerate(funnel.stages):
+            for split in splits:
+                dimension, value = split or ("", "")
+                totals.append((place, split, labels(funnel=funnel.name, stage=stage.name, dimension=dimension, value=value)))
+            yield
+        windows = []
+        for text, seconds in self._spans:
+            windows.append(_Window.of(self.counts, text, seconds, splits))
+            yield
+        self._splits, self._totals, self._windows = splits, totals, windows
 
     def _written_totals(self) -> dict[str, str]:
         counts, stages = self.counts, self.counts.plan.funnel.stages

@@ -51,6 +51,7 @@ from streams.web.stream import Hub
 log = structlog.get_logger()
 TURN_SECONDS_MAX = 30.0
 READ_SECONDS_MAX = 15.0
+BEHIND_RECORDS = 10_000
 LOOK_SECONDS = 0.25  # between two readings of the ledger
 SHARDS_READ_A_SECOND = 64  # in looks between ticks, so that many partitions cost no more than a few
 REJECTED = "rejected"
@@ -90,18 +91,17 @@ class Service:
         self._reading_at = -math.inf  # when the last complete reading of the ledger began
         self._stopping = False
         self._log_starts = LogStarts()
+        self._collecting = Collecting(time.monotonic())
 
     # The tick
 
     async def run(self) -> None:
         """Tick until `stop`, or until cancelled."""
         delivery = asyncio.create_task(self._delivery.run(self._leadership.leads))
-        collecting = Collecting(time.monotonic())
         try:
             # On Python 3.10 and 3.11 a cancel that meets a finishing Redis call is lost: hence the flag.
             while not self._stopping:
                 started = time.monotonic()
-                collecting.tick(started)
                 await self._tick()
                 await self._look_until(started + self._settings.worker.tick_seconds)
         finally:
@@ -145,6 +145,7 @@ class Service:
     async def _read(self) -> bool:
         """Whether the ledger could be read; what is asked for from now on is of this reading."""
         began = time.monotonic()
+        self._collecting.tick(began, behind=self._waiting() > BEHIND_RECORDS)
         read = await self._guarded("reading the ledger", self.reader.tick())
         if read:
             self._reading_at = began
@@ -212,6 +213,10 @@ class Service:
                 by_source.setdefault(partition.shard.rpartition(":")[0], {})[partition.tp.partition] = max(end, partition.stored)
         for name, ends in by_source.items():
             await self.ledger.publish_ends(name, ends)
+
+    def _waiting(self) -> int:
+        """Records that are in the log and not counted."""
+        return sum(max(0, (self._end(partition) or 0) - partition.stored) for partition in self._partitions())
 
     def _partitions(self) -> list[Partition]:
         return self.custodian.partitions() if self.custodian else []

@@ -2,9 +2,10 @@
 
 uvloop takes one connection a turn of the loop. While a worker counts, its loop turns a hundred times a
 second or less; whoever floods it with connections would have everybody else wait behind them in the
-kernel's queue. Here up to AT_ONCE_MAX are taken a turn, and those of an address that has too many are
-closed before anything is made of them, which costs a tenth. Of the others PER_SECOND are let in, on
-average, so that counting has its time whoever comes; more wait in the kernel.
+kernel's queue. Here up to AT_ONCE_MAX are looked at a turn, and those of an address that has too many are
+closed before anything is made of them, which costs a tenth. Of the others LET_IN_AT_ONCE_MAX are let in, since
+each is two milliseconds of work until it has its first answer, and PER_SECOND on average, so that counting has
+its time whoever comes; more wait in the kernel.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import uvicorn
 
 from streams.web.connections import Room, measure
 
-AT_ONCE_MAX = 200
+AT_ONCE_MAX, LET_IN_AT_ONCE_MAX = 200, 5
 AGAIN_SECONDS = 0.1  # after the process had no file to open left, or enough had come
 PER_SECOND = 500
 
@@ -73,6 +74,7 @@ class Door:
         await asyncio.gather(*self._coming, return_exceptions=True)
 
     def _accept(self) -> None:
+        let_in = 0
         for _ in range(AT_ONCE_MAX):
             if not self._measure.available(self._loop.time()):
                 self._rest()
@@ -93,6 +95,9 @@ class Door:
             coming: asyncio.Task[object] = self._loop.create_task(self._take(accepted, address[0]))
             self._coming.add(coming)
             coming.add_done_callback(self._coming.discard)
+            let_in += 1
+            if let_in == LET_IN_AT_ONCE_MAX:
+                return  # the loop comes back here in its next turn
 
     def _rest(self) -> None:
         self._loop.remove_reader(self._socket)

@@ -18,7 +18,7 @@ from schemas.settings import WebSettings
 from streams.metrics import WorkerMetrics
 from streams.process import free_port
 from streams.web import connections as module
-from streams.web.accepting import Server
+from streams.web.accepting import LET_IN_AT_ONCE_MAX, Server
 from streams.web.addresses import Addresses
 from streams.web.connections import Room, connections
 from tests.parts.alerts import until
@@ -276,6 +276,26 @@ async def test_without_a_file_to_open_left_it_tries_again_a_little_later(serve: 
 
     door._socket = Exhausted()
     assert (await served.ask()).startswith("HTTP/1.1 200")
+
+
+async def test_those_who_come_at_once_are_let_in_a_few_a_turn(serve: Any) -> None:
+    served = await serve()
+    (door,) = served.server.servers
+    let_in: list[int] = []
+    accept = door._accept
+
+    def counting() -> None:
+        before = len(door._coming)
+        accept()
+        let_in.append(len(door._coming) - before)
+
+    door._loop.add_reader(door._socket, counting)
+    crowd = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(3 * LET_IN_AT_ONCE_MAX)]
+    await until(lambda: sum(let_in) == len(crowd))
+    assert max(let_in) == LET_IN_AT_ONCE_MAX
+    assert (await served.ask()).startswith("HTTP/1.1 200")
+    for one in crowd:
+        one.close()
 
 
 async def test_one_address_has_so_many_connections_unless_it_is_a_proxy(serve: Any) -> None:

@@ -149,3 +149,10 @@ def test_adjusted_rates_are_there_as_soon_as_there_is_a_baseline() -> None:
         rates.known = known
         written = "".join(text for part in series.write(AT_US + rates.taken, rates, ()) for text in part.values())
         assert ('basis="adjusted"' in written) == (known is not None)
+
+
+def test_names_are_found_a_window_a_step_and_only_once() -> None:
+    series = FunnelSeries(counted(["a"])["a"], [("5m", 300), ("24h", 86_400)])
+    first, again = ([part for part in series.write(AT_US, None, ()) if not part] for _ in range(2))
+    assert len(first) >= 2 + len(series.counts.plan.funnel.stages)
+    assert again == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from pydantic import SecretStr
@@ -11,6 +13,7 @@ from pydantic import SecretStr
 from schemas.duration import Duration
 from schemas.settings import RedisSettings, Settings, WorkerSettings
 from streams import service as module
+from streams.custody import Custodian
 from streams.embedded import Valkey
 from streams.service import Service
 from tests.parts.alerts import until
@@ -38,4 +41,29 @@ async def test_what_is_counted_between_two_ticks_is_seen_before_the_next(
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+        await service.close()
+
+
+class Told:
+    """In the place of the collector's."""
+
+    def __init__(self, now: float) -> None:
+        self.behind: list[bool] = []
+
+    def tick(self, now: float, *, behind: bool) -> None:
+        self.behind.append(behind)
+
+
+async def test_the_collector_is_told_whether_records_wait(valkey: Valkey, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Collecting", Told)
+    service = Service(CONFIG, Settings(redis=RedisSettings(url=SecretStr(valkey.url), prefix=unique_name)), "test")
+    ends = {"first": 0, "second": module.BEHIND_RECORDS}
+    partitions = [SimpleNamespace(tp=tp, stored=stored) for tp, stored in (("first", 500), ("second", 10))]
+    service.custodian = cast("Custodian", SimpleNamespace(partitions=lambda: partitions, consumer=SimpleNamespace(highwater=ends.get)))
+    try:
+        await service._read()
+        ends["first"] = 600
+        await service._read()
+        assert cast("Told", service._collecting).behind == [False, True]
+    finally:
         await service.close()

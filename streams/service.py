@@ -51,7 +51,7 @@ from streams.web.stream import Hub
 log = structlog.get_logger()
 TURN_SECONDS_MAX = 30.0
 READ_SECONDS_MAX = 15.0
-BEHIND_RECORDS = 10_000
+BEHIND_RECORDS = 10_000  # more than these in the log and not counted: records wait
 LOOK_SECONDS = 0.25  # between two readings of the ledger
 SHARDS_READ_A_SECOND = 64  # in looks between ticks, so that many partitions cost no more than a few
 REJECTED = "rejected"
@@ -145,7 +145,8 @@ class Service:
     async def _read(self) -> bool:
         """Whether the ledger could be read; what is asked for from now on is of this reading."""
         began = time.monotonic()
-        self._collecting.tick(began, behind=self._waiting() > BEHIND_RECORDS)
+        lag = sum(self._lag(partition) or 0 for partition in self._partitions())
+        self._collecting.tick(began, behind=lag > BEHIND_RECORDS)
         read = await self._guarded("reading the ledger", self.reader.tick())
         if read:
             self._reading_at = began
@@ -183,11 +184,11 @@ class Service:
 
     def _note_partitions(self) -> None:
         for partition in self._partitions():
-            end = self._end(partition)
-            if end is not None:
+            lag = self._lag(partition)
+            if lag is not None:
                 idle = time.monotonic() - partition.progressed_at
                 shown = partition.shard.rpartition(":")[0]
-                self.worker.at(partition.tp, shown, max(0, end - partition.stored), idle)
+                self.worker.at(partition.tp, shown, lag, idle)
                 start = self._log_starts.known.get(partition.tp)
                 if start is not None:
                     self.worker.kept(partition.tp, shown, max(0, partition.stored - start))
@@ -214,10 +215,6 @@ class Service:
         for name, ends in by_source.items():
             await self.ledger.publish_ends(name, ends)
 
-    def _waiting(self) -> int:
-        """Records that are in the log and not counted."""
-        return sum(max(0, (self._end(partition) or 0) - partition.stored) for partition in self._partitions())
-
     def _partitions(self) -> list[Partition]:
         return self.custodian.partitions() if self.custodian else []
 
@@ -228,6 +225,11 @@ class Service:
         with contextlib.suppress(Exception):  # between assignments the driver has no such partition
             return cast(int, consumer.highwater(partition.tp))
         return None
+
+    def _lag(self, partition: Partition) -> int | None:
+        """Records that are in the log and not counted."""
+        end = self._end(partition)
+        return None if end is None else max(0, end - partition.stored)
 
     async def close(self) -> None:
         """Give the lease back and let go of connections."""

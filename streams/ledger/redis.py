@@ -192,7 +192,7 @@ class RedisLedger:
         if not found:
             return None
         meta, counts = _unpack_snapshot(found)
-        buckets, totals = _parse_counts(counts)
+        buckets, totals = await _parse_counts(counts)
         return Snapshot(_position(dict(zip(meta[::2], meta[1::2]))), buckets, totals)
 
     async def changes(self, shard: str, generation: str, since: int) -> Changes | None:
@@ -223,11 +223,7 @@ class RedisLedger:
         new = position.sequence - since
         if position.generation != generation or not 0 <= new <= len(entries):
             return Changes(position, None)
-        found = []
-        for entry in entries[len(entries) - new :]:
-            found.append(_entry(entry))
-            await give_way()  # others have their turn: an entry may be a large chunk's
-        return Changes(position, found)
+        return Changes(position, [await _entry(entry) for entry in entries[len(entries) - new :]])
 
     async def publish_ends(self, source: str, ends: Mapping[int, int]) -> None:
         if ends:
@@ -277,6 +273,7 @@ async def _answer(call: Awaitable[T]) -> T:
 
 
 PACKED_AT_ONCE = 1_000  # counts, or names and states
+PARSED_AT_ONCE = 5_000  # counts
 
 _packer = msgpack.Packer(use_bin_type=False, buf_size=1 << 21)  # room for a chunk's states, taken once
 _array_header: Any = msgpack.Packer().pack_array_header
@@ -332,9 +329,11 @@ async def _packed_counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cell
     return b"".join((_array_header(len(packed)), *packed))
 
 
-def _parse_counts(flat: Sequence[Any]) -> tuple[dict[BucketKey, Cells], dict[int, Cells]]:
+async def _parse_counts(flat: Sequence[Any]) -> tuple[dict[BucketKey, Cells], dict[int, Cells]]:
+    """Counts by bucket and since ever, in turns, as they were packed."""
     buckets: dict[BucketKey, Cells] = {}
     totals: dict[int, Cells] = {}
+    work = Work(PARSED_AT_ONCE)
     for key, fields in zip(flat[::2], flat[1::2]):
         cells: Cells = dict(zip(fields[::2], map(int, fields[1::2])))
         kind, *numbers = key.split(":")
@@ -342,11 +341,12 @@ def _parse_counts(flat: Sequence[Any]) -> tuple[dict[BucketKey, Cells], dict[int
             totals[int(numbers[0])] = cells
         else:
             buckets[int(numbers[0]), int(numbers[1]), int(numbers[2])] = cells
+        await work.did(1 + len(cells))
     return buckets, totals
 
 
-def _entry(packed: bytes) -> tuple[dict[BucketKey, Cells], dict[int, Cells]]:
-    return _parse_counts(_unpack_counts(packed)) if packed else ({}, {})
+async def _entry(packed: bytes) -> tuple[dict[BucketKey, Cells], dict[int, Cells]]:
+    return await _parse_counts(_unpack_counts(packed)) if packed else ({}, {})
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[str, str]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from redis.asyncio import Redis
 
 from schemas.config import Config
 from streams.counting import ShardCount, Steps
 from streams.custody import Custodian
-from streams.ledger.contract import Claim, Write
+from streams.ledger.contract import Changes, Claim, Write
 from streams.ledger.memory import MemoryLedger
-from streams.ledger.redis import PACKED_AT_ONCE, RedisLedger
+from streams.ledger.redis import PACKED_AT_ONCE, PARSED_AT_ONCE, RedisLedger, _packed_counts
 from streams.metrics import WorkerMetrics
 from streams.plan import Plan
 from streams.reader import ADDED_AT_ONCE, Reader
@@ -55,6 +55,20 @@ async def test_a_chunk_of_many_funnels_is_tallied_and_packed_in_many_steps() -> 
     assert await turns_while(lambda: ledger.apply(Claim("web:0", 1, "token", 0, -1, {}), write)) >= 10
 
 
+async def test_what_another_worker_counted_is_read_in_many_steps() -> None:
+    buckets = {(1, 60, number): {"u0": number, "e0": 1} for number in range(10 * PARSED_AT_ONCE)}
+    packed = await _packed_counts(buckets, {1: {"u0": 7}})
+    ledger = RedisLedger(cast("Redis", Told(packed)))
+    found: list[Changes | None] = []
+
+    async def read() -> None:
+        found.append(await ledger.changes("web:0", "generation", 0))
+
+    assert await turns_while(read) >= 30
+    assert found[0] is not None
+    assert found[0].deltas == [(buckets, {1: {"u0": 7}})]
+
+
 def at_the_end(steps: Steps[T]) -> tuple[int, T]:
     """How often a work paused, and what it came to."""
     pauses = 0
@@ -74,6 +88,24 @@ class Willing:
             return [b"ok", 1, b"generation"]
 
         return agree
+
+
+class Told:
+    """A Redis that has one entry in the journal of a shard."""
+
+    META: ClassVar = {b"next": b"9", b"watermark": b"9", b"generation": b"generation", b"seq": b"1"}
+
+    def __init__(self, entry: bytes) -> None:
+        self._entry = entry
+
+    def register_script(self, text: str) -> Callable[..., Coroutine[Any, Any, list[Any]]]:
+        async def newest(keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+            return [[part for pair in self.META.items() for part in pair], [self._entry]]
+
+        return newest
+
+    async def hgetall(self, key: str) -> dict[bytes, bytes]:
+        return self.META
 
 
 async def test_of_the_lanes_one_at_a_time_holds_up_the_loop_and_others_come_in_between() -> None:

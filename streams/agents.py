@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import structlog
 
@@ -18,12 +18,12 @@ from schemas.config import Source
 from schemas.event import Batch, EventDecoder
 from schemas.presets import preset_of
 from streams.audit import Checked
-from streams.counting import Pending, ShardCount, Steps, T
+from streams.counting import Pending, ShardCount
 from streams.custody import Custodian, Lane, Partition
 from streams.dead_letter import RejectLimit, dead_letters
 from streams.ledger.contract import Ledger, Write
 from streams.metrics import WorkerMetrics
-from streams.pauses import give_way
+from streams.pauses import in_turns
 from streams.plan import Plan
 from streams.producer import AckedProducer, Outgoing
 from streams.reading import Reading
@@ -277,16 +277,6 @@ class RekeyingAgent(Agent):
             *carried_headers(self._source, record),
         ]
         return self._source.keyed_topic, entity.encode(), record.value, headers
-
-
-async def in_turns(steps: Steps[T]) -> T:
-    """All steps of a work; whoever else waits on the loop comes in between."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return cast(T, done.value)
-        await give_way()
 
 
 def not_seen(records: Sequence[Any], highest: Mapping[int, int]) -> tuple[list[Any], dict[int, int]]:

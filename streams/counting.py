@@ -7,10 +7,8 @@ named by `Pending`, and the caller brings it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import wraps
-from typing import ParamSpec, TypeVar, cast
 
 from schemas.duration import MICROS
 from schemas.event import Batch, Rejected
@@ -22,27 +20,10 @@ from streams.pseudonym import Pseudonyms
 from streams.resting import REST_SECONDS, rested
 from streams.tail import Reached
 from streams.tally import Deltas, tally
+from streams.turns import Steps, at_once
 from streams.values import Registry
 
 SLICE_RECORDS, SLICE_LEAST = 512, 64  # records of a step: of one funnel, and of fifty or more, where each is dearer
-P = ParamSpec("P")
-T = TypeVar("T")
-Steps = Generator[None, None, T]  # work of a few milliseconds a step; what it comes to is returned at the end
-
-
-def at_once(steps: Callable[P, Steps[T]]) -> Callable[P, T]:
-    """The same work without pauses, for whom nobody waits."""
-
-    @wraps(steps)
-    def work(*given: P.args, **more: P.kwargs) -> T:
-        taken = steps(*given, **more)
-        while True:
-            try:
-                next(taken)
-            except StopIteration as done:
-                return cast(T, done.value)
-
-    return work
 
 
 @dataclass

@@ -12,6 +12,9 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable
+from typing import cast
+
+from streams.turns import Steps, T
 
 QUIET_SECONDS = 50e-6  # a round in which nothing happened takes less
 GIVEN_SECONDS_MAX = 0.01  # a round that is longer by itself is the last
@@ -19,7 +22,7 @@ GIVEN_SECONDS_MAX = 0.01  # a round that is longer by itself is the last
 # of half a second. What is new is looked at more often, see `Collecting`.
 COLLECT_AFTER = (1_000_000, 20, 50)
 NEW_SECONDS, NEW_SECONDS_MAX, NEW_SHARE = 0.25, 1.0, 1 / 20  # between two looks at what is new, and the share of time they may take
-BEHIND_SECONDS_MAX, BEHIND_SHARE = 60.0, 1 / 300  # the same where records wait
+BEHIND_SECONDS_MAX, BEHIND_SHARE = 300.0, 1 / 300  # the same where records wait
 ALL_SECONDS = 3600.0  # between two looks at everything
 
 
@@ -70,3 +73,13 @@ async def give_way() -> None:
         now = time.perf_counter()
         if now - before < QUIET_SECONDS or now - began >= GIVEN_SECONDS_MAX:
             return
+
+
+async def in_turns(steps: Steps[T]) -> T:
+    """All steps of a work; whoever else waits on the loop comes in between."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast(T, done.value)
+        await give_way()

@@ -31,6 +31,7 @@ import msgspec
 from schemas.duration import MICROS
 from streams.rates import Split
 from streams.retention import CONVERTED, USERS
+from streams.turns import Steps, at_once
 from streams.windows import FunnelCounts, cell, first_bucket
 
 MINUTE, HOUR = 60, 3600
@@ -106,11 +107,14 @@ def in_time(window_seconds: int, boundary_us: int, at_us: int) -> bool:
     return at_us - boundary_us <= max(BEHIND_US_MIN, window_seconds * MICROS // BEHIND_SHARE)
 
 
-def take(
+def taking(
     counts: FunnelCounts, worth: Worth, windows: Sequence[int], boundary_us: int, at_us: int, names: Names,
     incomplete: Callable[[int], bool], *, worth_by_value: bool = False,
-) -> Point | None:  # fmt: skip
-    """A funnel at a boundary that T has just passed; None where no window is in time, or nothing was counted before it."""
+) -> Steps[Point | None]:  # fmt: skip
+    """A funnel at a boundary that T has just passed; None where no window is in time, or nothing was counted before it.
+
+    Counts must stay as they are meanwhile.
+    """
     kept = tuple(window for window in windows if in_time(window, boundary_us, at_us))
     begun = any(bucket * width * MICROS < boundary_us for width, buckets in counts.buckets.items() for bucket in buckets)
     if not (kept and begun):
@@ -126,8 +130,12 @@ def take(
             numbers += [span.open(cell(USERS, stage, *(split or ()))) for stage in range(stages)]
             if split is None or worth_by_value:
                 numbers += [number for stage in range(1, stages) for number in span.adjusted(worth, stage, split)]
+                yield  # weighing entries by their age is most of the work
     shown = (TOTAL, *(names.number(split) for split in splits[1:] if split is not None))
     return Point(Shape(stages, kept, shown, worth_by_value), numbers)
+
+
+take = at_once(taking)
 
 
 class _Span:

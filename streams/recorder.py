@@ -24,8 +24,8 @@ from redis.asyncio import Redis
 from schemas.config import Config
 from schemas.errors import StoreError
 from streams.lease import leader_key, store_errors
-from streams.pauses import give_way
-from streams.points import HOUR, KEPT_SECONDS, MINUTE, Names, Point, due, frame, pack, take
+from streams.pauses import give_way, in_turns
+from streams.points import HOUR, KEPT_SECONDS, MINUTE, Names, Point, due, frame, pack, taking
 from streams.rates import Split
 from streams.reader import SourceView
 from streams.values import SEPARATOR
@@ -150,10 +150,10 @@ class Recorder:
         if names is None:
             known = await self._record.names(definition)
             names = self._names[definition] = Names({split: number for number, split in known.items()})
-        point = take(
+        point = await in_turns(taking(
             counts, view.adjusted(funnel), self._windows[funnel], boundary_us, at_us, names,
             lambda window: view.misses(plan, window), worth_by_value=step == HOUR,
-        )  # fmt: skip
+        ))  # fmt: skip
         if point is None:
             return None
         then_us, before = self._last.get((definition, step), (-1, None))

@@ -23,6 +23,7 @@ from streams import counting
 from streams.pauses import COLLECT_AFTER
 from streams.plan import Plan
 from streams.pseudonym import Pseudonyms
+from streams.turns import at_once
 from tests.bench.contenders import config
 from tests.bench.own_work import CHUNK_RECORDS, Chunk, OwnWork
 from tests.bench.topic import PARTITIONS
@@ -108,7 +109,7 @@ def _timed_parts(clock: Clock) -> Iterator[None]:
     kept = [(whose, name, getattr(whose, name)) for whose, name, _ in parts]
     for whose, name, stage in parts:
         part = getattr(whose, name)
-        setattr(whose, name, _in_one_step(clock.timed(stage, counting.at_once(part))) if name == "tally" else clock.timed(stage, part))
+        setattr(whose, name, _in_one_step(clock.timed(stage, at_once(part))) if name == "tally" else clock.timed(stage, part))
     try:
         yield
     finally:

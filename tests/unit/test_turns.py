@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from redis.asyncio import Redis
 
 from schemas.config import Config
-from streams.counting import ShardCount, Steps
+from streams.counting import ShardCount
 from streams.custody import Custodian
 from streams.ledger.contract import Changes, Claim, Write
 from streams.ledger.memory import MemoryLedger
@@ -18,6 +18,7 @@ from streams.metrics import WorkerMetrics
 from streams.plan import Plan
 from streams.reader import ADDED_AT_ONCE, Reader
 from streams.tally import Deltas
+from streams.turns import Steps
 from tests.parts.loop import turns_while
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import groupby
+from itertools import groupby, repeat
 from math import sqrt
-from operator import sub
+from operator import eq, sub
 from typing import cast
 
 from msgspec import Struct
@@ -243,7 +243,9 @@ class _Run:
         untils = [past.finished_us(past.width(OPENED, *span) or 0, *span) for span in zip(starts, boundaries)] if known.entries else starts
         sums = past.sums(known.families, {*starts, *untils, *boundaries}, [*self._names()])
         self._whole = sums.between(starts, boundaries)  # by name of a count, at each boundary
-        self._finished = sums.between(starts, untils) if known.entries else {}  # of the entries that have had their time
+        # Of the first windows all entries have had their time, for boundaries are multiples of the widths that tell; of the others some.
+        self._over = sum(map(eq, untils, boundaries))
+        self._finished = sums.between(starts[self._over :], untils[self._over :]) if known.entries else {}
 
     def _names(self) -> Iterator[str]:
         last = len(self._stages) - 1
@@ -283,9 +285,10 @@ class _Run:
             pending: Sequence[PointRate | None] = nothing
             if stage:
                 names = [cell(family, stage - 1, *(split or ())) for family in (CONVERSIONS, ENTRIES)]
-                done = [self._finished[name] for name in names]
-                steps = list(map(_proportion, *done))
-                pending = list(map(_rate, *[map(sub, self._whole[name], before) for name, before in zip(names, done)]))
+                done = [self._finished.get(name, ()) for name in names]
+                steps = list(map(_proportion, *[(*self._whole[name][: self._over], *some) for name, some in zip(names, done)]))
+                late = map(_rate, *[map(sub, self._whole[name][self._over :], some) for name, some in zip(names, done)])
+                pending = [*repeat(_rate(0, 0), self._over), *late]
             columns.append(map(PointStage, nothing, steps, entries, conversions, pending, *self._reached(stage, split)))
         opened = self._column(ENTRIES, 0, split)
         return [row if split is None or count else None for row, count in zip(zip(*columns), opened)]

@@ -119,6 +119,25 @@ async def test_the_newest_point_agrees_with_the_report_before_it(shop: Shop) -> 
     assert finished.rate == pytest.approx(0.5, abs=0.05)
 
 
+async def test_at_every_boundary_the_entries_are_those_of_its_buckets_and_those_that_had_their_time_are_finished(shop: Shop) -> None:
+    counts = shop.reader.views["web"].counts["f"]
+    points = (await past(shop, "entries", FIVE)).points
+    shares = set()
+    for point in points:
+        until = int(point.at.timestamp()) // 10
+        buckets = {number: counts.buckets[10].get(number, {}) for number in range(until - 30, until)}
+        over = [number for number in buckets if number * 10 * MICROS + 10 * MICROS + counts.plan.mature_after_us <= shop.at_us]
+        opened = {number: (cells.get("c0", 0), cells.get("e0", 0)) for number, cells in buckets.items()}
+        finished = [sum(opened[number][n] for number in over) for n in (0, 1)]
+        pending = [sum(opened[number][n] for number in opened if number not in over) for n in (0, 1)]
+        step, late = point.stages[1].step, point.stages[1].pending
+        assert step is not None
+        assert late is not None
+        assert [step.numerator, step.denominator, late.numerator, late.denominator] == [*finished, *pending]
+        shares.add((bool(finished[1]), bool(pending[1])))
+    assert shares >= {(True, False), (True, True)}
+
+
 async def test_entries_by_value_tell_the_devices_apart(shop: Shop) -> None:
     point = (await past(shop, "entries", HOUR_LONG, "device")).points[-1]
     rates = {value.value: value.stages[1].step for value in point.values}

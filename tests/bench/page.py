@@ -91,9 +91,9 @@ def drawn(found: Written) -> Written:
 
 
 def _begun(section: Section) -> subprocess.Popen[str]:
-    # Not in the group of this process: Ctrl-C is passed on, once.
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command(section), cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    # Not in the group of this process: Ctrl-C is passed on, once; and heard, also where a shell that began this in the background ignores it.
+    pipe, heard = subprocess.PIPE, ["env", "--default-signal=INT"]
+    return subprocess.Popen([*heard, *command(section)], cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def _pass_on(child: subprocess.Popen[str], errors: list[str]) -> None:

@@ -31,7 +31,7 @@ import msgspec
 from schemas.duration import MICROS
 from streams.rates import Split
 from streams.retention import CONVERTED, USERS
-from streams.turns import Steps, at_once
+from streams.turns import Steps
 from streams.windows import FunnelCounts, cell, first_bucket
 
 MINUTE, HOUR = 60, 3600
@@ -133,9 +133,6 @@ def taking(
                 yield  # weighing entries by their age is most of the work
     shown = (TOTAL, *(names.number(split) for split in splits[1:] if split is not None))
     return Point(Shape(stages, kept, shown, worth_by_value), numbers)
-
-
-take = at_once(taking)
 
 
 class _Span:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,15 @@ def test_a_section_that_fails_keeps_what_it_said() -> None:
     assert said == ["| a |"]
 
 
-@pytest.mark.usefixtures("commands")
+@pytest.fixture
+def in_the_background() -> Iterator[None]:
+    """Begun by a shell that does not wait, which has it ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("commands", "in_the_background")
 def test_a_section_that_hangs_is_ended_as_by_ctrl_c() -> None:
     text = "import time\ntry:\n  print('begun', flush=True); time.sleep(60)\nfinally:\n  print('servers stopped', flush=True)"
     found = written(Section("One", (text,)), lambda _: None, seconds_max=1.0)

@@ -7,9 +7,12 @@ import random
 import pytest
 
 from schemas.duration import MICROS
-from streams.points import FRAME, HOUR, MINUTE, TOTAL, Names, Point, Shape, due, frame, in_time, pack, take, unpack
+from streams.points import FRAME, HOUR, MINUTE, TOTAL, Names, Point, Shape, due, frame, in_time, pack, taking, unpack
 from streams.rates import stage_reports
+from streams.turns import at_once
 from tests.parts.record import BEGIN, Shop
+
+take = at_once(taking)
 
 SHAPE = Shape(2, (60, 300), (TOTAL, 1, 4), worth_by_value=False)
 
@@ -116,6 +119,16 @@ async def test_a_point_holds_what_the_report_showed_when_its_window_closed() -> 
     assert place is not None
     observed, worth = point.numbers[place + 2], point.numbers[place + 3] / 1000
     assert observed / worth == pytest.approx(0.5, abs=0.1)
+
+
+async def test_a_point_is_taken_in_as_many_steps_as_there_are_windows_of_values() -> None:
+    """Those whose entries are weighed by their age, which is most of the work."""
+    shop = Shop()
+    await shop.run(600)
+    view = shop.reader.views["web"]
+    names = Names()
+    steps = taking(view.counts["f"], view.adjusted("f"), [60, 300], shop.at_us, shop.at_us, names, lambda _: False, worth_by_value=True)
+    assert len(list(steps)) == 2 * (1 + len(names.numbers)) > 2
 
 
 async def test_who_comes_again_after_the_boundary_is_still_in_the_window_that_ended_there() -> None:

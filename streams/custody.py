@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from schemas.errors import FunnelwatchError, PositionBeyondEnd, RegistryUnavaila
 from streams.ledger.contract import UNKEYED, Claim, Corrupt, Fenced, Ledger, Mismatch, NoState, Ok, Outcome, Write
 from streams.metrics import WorkerMetrics
 from streams.pauses import give_way
+from streams.portion import Portion
 from streams.tally import Deltas
 from streams.transport import Consumer
 
@@ -106,6 +108,7 @@ class Custodian:
         self.assigned_tps: set[TP] = set()
         self.consumer: Consumer | None = None
         self._turn = asyncio.Lock()
+        self._portions: defaultdict[TP, Portion] = defaultdict(Portion)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -130,6 +133,9 @@ class Custodian:
         held = self._partitions.get(tp)
         if held is not None:
             self.resync(held, RuntimeError("records left the topic before they were read"))
+
+    def records_max(self, tp: TP) -> int:
+        return self._portions[tp].records
 
     def committable(self, tp: TP) -> int | None:
         held = self._partitions.get(tp)
@@ -273,6 +279,7 @@ class Custodian:
             self.resync(partition, error)
             return
         if isinstance(outcome, Ok):
+            self._portions[partition.tp].took(write.next - write.start, outcome.seconds)
             partition.stored = write.next
             partition.progressed_at = time.monotonic()
         else:

@@ -59,6 +59,9 @@ class Custody(Protocol):
     def committable(self, tp: TP) -> int | None:
         """The position to tell Kafka about."""
 
+    def records_max(self, tp: TP) -> int:
+        """The most records of a chunk."""
+
 
 class _Forgetful(dict[TP, "int | None"]):
     """Faust drops messages below the highest offset it has seen; after a seek that would lose them."""
@@ -187,9 +190,14 @@ class Consumer(driver.Consumer):
             if overtaken:
                 self.custody.overtaken(tp)
                 continue
-            chunk = Chunk(tp, self._start[tp], found[-1].offset + 1, serials[tp], found)
-            self._start[tp] = chunk.next
-            yield tp, self._chunk_message(chunk)
+            most = self.custody.records_max(tp)
+            for begin in range(0, len(found), most):
+                if self._serial.get(tp) != serials.get(tp):  # void since the piece before
+                    break
+                records_of = found[begin : begin + most] if len(found) > most else found
+                chunk = Chunk(tp, self._start[tp], records_of[-1].offset + 1, serials[tp], records_of)
+                self._start[tp] = chunk.next
+                yield tp, self._chunk_message(chunk)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         ready = (active_partitions or set()) & self._start.keys()

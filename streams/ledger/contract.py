@@ -52,6 +52,8 @@ class Write:
 class Ok:
     """Applied."""
 
+    seconds: float = field(default=0.0, compare=False)  # that the store took for it, as far as it is one that takes any
+
 
 @dataclass(frozen=True)
 class Mismatch:

@@ -18,8 +18,10 @@ Uses only commands that Redis 7.0 has.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections import deque
+import time
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from importlib import resources
 from itertools import chain
@@ -27,7 +29,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import msgpack
 import msgspec
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 
 from schemas.errors import OtherPseudonyms, PartitionsChanged, StoreError, StoreUnavailable
 from streams.ledger.contract import (
@@ -78,6 +81,7 @@ class RedisLedger:
         self._claim = client.register_script(_script("claim.lua"))
         self._drop = client.register_script(_script("drop.lua"))
         self._own: dict[str, deque[_Own]] = {}  # what this process has written lately, by shard
+        self._gates: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by server
         self._snapshot = client.register_script(_script("snapshot.lua"))
         self._newest = client.register_script(_script("journal.lua"))
         self._admit = client.register_script(ADMIT)
@@ -118,11 +122,23 @@ class RedisLedger:
             self._fences,
             _pack(list(write.forgotten)),
         ]
-        found = await _answer(self._apply(keys=[f"{key}meta", f"{key}states", f"{key}journal"], args=args))
+        # One at a time: a server runs one script at a time anyway, and whoever reads would wait behind all that it has been sent.
+        async with self._gates[self._server(key)]:
+            began = time.perf_counter()
+            found = await _answer(self._apply(keys=[f"{key}meta", f"{key}states", f"{key}journal"], args=args))
+            took = time.perf_counter() - began
         if found[0] == b"ok":
             own = self._own.setdefault(claim.shard, deque(maxlen=JOURNAL_LENGTH))
             own.append(_Own(claim.token, bytes(found[2]).decode(), int(found[1]), (deltas.buckets, deltas.totals)))
+            return Ok(took)
         return _outcome(claim.shard, found)
+
+    def _server(self, key: str) -> str:
+        """Which server of a cluster has a shard."""
+        if isinstance(self._client, RedisCluster):
+            node: ClusterNode | None = self._client.get_node_from_key(key)
+            return "" if node is None else node.name
+        return ""
 
     async def states(self, shard: str, entities: Sequence[str]) -> list[bytes | None]:
         if not entities:

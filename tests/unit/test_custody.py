@@ -20,6 +20,7 @@ from streams.custody import RETRY_SECONDS, Custodian, Lane, Partition, Watched
 from streams.ledger.contract import UNKEYED, Claim, Corrupt, Fenced, Mismatch, NoState, Ok, Outcome, Position, Write
 from streams.ledger.memory import MemoryLedger
 from streams.metrics import WorkerMetrics
+from streams.portion import SECONDS_MAX
 from streams.tally import Deltas
 
 CLICKS = TP("clicks", 0)
@@ -424,6 +425,16 @@ async def test_partitions_do_not_wait_for_each_other(custodian: Custodian, consu
     ledger.gate.set()
     await settle()
     assert [p.stored for p in custodian.partitions()] == [5, 5]
+
+
+async def test_a_chunk_that_took_the_ledger_long_makes_the_next_of_its_partition_smaller(
+    custodian: Custodian, consumer: FakeConsumer, ledger: ScriptedLedger
+) -> None:
+    await assign(custodian, consumer, CLICKS, OTHER)
+    first = custodian.records_max(CLICKS)
+    ledger.answers = [Ok(seconds=2 * SECONDS_MAX)]
+    await write(custodian, held(custodian, consumer), 0, first)
+    assert (custodian.records_max(CLICKS), custodian.records_max(OTHER)) == (first // 2, first)
 
 
 async def test_dead_letters_are_out_before_the_position_moves_past_them(

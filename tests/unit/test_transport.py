@@ -28,11 +28,12 @@ class Fetching(Consumer):
 
     should_stop = False
 
-    def __init__(self, found: dict[TP, list[Any]], asked: Callable[[Fetching], int]) -> None:
+    def __init__(self, found: dict[TP, list[Any]], asked: Callable[[Fetching], int], most: int = 100) -> None:
         self._serial, self._start, self._seeks = {HERE: 1, THERE: 1}, {HERE: 5, THERE: 5}, {}
         self._found, self._asked = found, asked
         self.flow_active = True
-        self.app = SimpleNamespace(consumer_generation_id=1, custody=SimpleNamespace(overtaken=self._note))  # type: ignore[assignment]
+        custody = SimpleNamespace(overtaken=self._note, records_max=lambda _: most)
+        self.app = SimpleNamespace(consumer_generation_id=1, custody=custody)  # type: ignore[assignment]
         self.claimed_again: list[TP] = []
         self.warned: list[str] = []
         self.log = SimpleNamespace(warning=lambda text, *given: self.warned.append(text % given))  # type: ignore[assignment]
@@ -67,6 +68,22 @@ async def test_a_hole_that_retention_did_not_make_is_passed_over() -> None:
     consumer = Fetching({HERE: records(9), THERE: records(5, 6)}, lambda _: 0)
     assert await consumer.fetched() == [(0, 5, 10), (1, 5, 7)]
     assert consumer.claimed_again == []
+
+
+async def test_a_fetch_of_more_records_than_a_chunk_may_have_is_cut() -> None:
+    consumer = Fetching({HERE: records(5, 6, 8, 9, 10), THERE: records(5, 6)}, lambda _: 0, most=2)
+    assert await consumer.fetched() == [(0, 5, 7), (0, 7, 10), (0, 10, 11), (1, 5, 7)]
+
+
+async def test_the_rest_of_a_fetch_is_dropped_when_the_partition_is_taken_away_after_a_piece() -> None:
+    consumer = Fetching({HERE: records(5, 6, 7), THERE: records(5)}, lambda _: 0, most=1)
+    chunks = []
+    async for tp, message in consumer.getmany(0.0):
+        chunks.append((tp.partition, message.value.start))  # type: ignore[attr-defined]
+        if tp == HERE:
+            consumer.void(HERE)
+    assert chunks == [(0, 5), (1, 5)]
+    assert HERE not in consumer._start  # the next seek says where it goes on
 
 
 async def test_a_partition_whose_next_records_are_gone_is_claimed_again() -> None:

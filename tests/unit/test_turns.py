@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from schemas.config import Config
 from streams.counting import ShardCount
 from streams.custody import Custodian
-from streams.ledger.contract import Changes, Claim, Write
+from streams.ledger.contract import Changes, Claim, Ok, Write
 from streams.ledger.memory import MemoryLedger
 from streams.ledger.redis import PACKED_AT_ONCE, PARSED_AT_ONCE, RedisLedger, _packed_counts
 from streams.metrics import WorkerMetrics
@@ -89,6 +89,32 @@ class Willing:
             return [b"ok", 1, b"generation"]
 
         return agree
+
+
+class Slow:
+    """A Redis that is at a script for a while; the most that it was ever sent at once."""
+
+    def __init__(self) -> None:
+        self.sent = self.most = 0
+
+    def register_script(self, text: str) -> Callable[..., Coroutine[Any, Any, list[Any]]]:
+        async def run(keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+            self.sent += 1
+            self.most = max(self.most, self.sent)
+            await asyncio.sleep(0.01)
+            self.sent -= 1
+            return [b"ok", 1, b"generation"]
+
+        return run
+
+
+async def test_a_server_is_sent_one_chunk_at_a_time_so_that_a_reader_waits_for_one_at_most() -> None:
+    server = Slow()
+    ledger = RedisLedger(cast("Redis", server))
+    writes = [ledger.apply(Claim(f"web:{number}", 1, "token", 0, -1, {}), Write(0, 1, Deltas())) for number in range(4)]
+    outcomes = await asyncio.gather(*writes)
+    assert server.most == 1
+    assert all(isinstance(outcome, Ok) and outcome.seconds > 0 for outcome in outcomes)
 
 
 class Told:

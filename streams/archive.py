@@ -72,7 +72,7 @@ class Archive:
         return await asyncio.to_thread(recorded, entries, names, window, by, cut.boundaries)
 
     async def _names(self, definition: int, by: str | None) -> dict[int, Split]:
-        return {} if by is None else await self._record.names(definition)
+        return {} if by is None else (await self._record.names(definition))[0]
 
     def _view(self, funnel: str) -> tuple[SourceView, FunnelCounts]:
         view = self._reader.views[self._reader.config.funnel(funnel).source]

@@ -56,8 +56,8 @@ class Record(Protocol):
         """Boundaries from start to end, both included, and the bytes of their points."""
         ...
 
-    async def names(self, definition: int) -> dict[int, Split]:
-        """What the numbers of values stand for."""
+    async def names(self, *definitions: int) -> list[dict[int, Split]]:
+        """What the numbers of values stand for, by definition."""
         ...
 
 
@@ -96,11 +96,18 @@ class RedisRecord:
         entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
         return [(int(name.partition(b"-")[0]) * 1000, fields[b"p"]) for name, fields in entries]
 
-    async def names(self, definition: int) -> dict[int, Split]:
+    async def names(self, *definitions: int) -> list[dict[int, Split]]:
+        pipe = self._client.pipeline(transaction=False)
+        for definition in definitions:
+            pipe.hgetall(self._key(definition, "names"))
         with store_errors():
-            found = await self._client.hgetall(self._key(definition, "names"))
-        texts = {int(number): text.decode() for number, text in cast("dict[bytes, bytes]", found).items()}
-        return {number: (dimension, value) for number, text in texts.items() for dimension, _, value in [text.partition(SEPARATOR)]}
+            found = cast("list[dict[bytes, bytes]]", await pipe.execute())
+        return [{int(number): _split(text.decode()) for number, text in texts.items()} for texts in found]
+
+
+def _split(text: str) -> Split:
+    dimension, _, value = text.partition(SEPARATOR)
+    return dimension, value
 
 
 class Recorder:
@@ -136,6 +143,7 @@ class Recorder:
 
     async def _close(self, view: SourceView, step: int, boundary_us: int, at_us: int) -> None:
         points: list[tuple[Entry, Point]] = []
+        await self._learn_names(view)
         for funnel in view.counts:
             found = await self._point(view, funnel, step, boundary_us, at_us)
             points += [found] if found is not None else []
@@ -143,13 +151,17 @@ class Recorder:
         for begin in range(0, len(points), AT_ONCE):
             await self._put(points[begin : begin + AT_ONCE])
 
+    async def _learn_names(self, view: SourceView) -> None:
+        """Of all funnels at once: asked one after the other, each would wait behind what is being counted."""
+        unknown = [counts.plan.definition for counts in view.counts.values() if counts.plan.definition not in self._names]
+        if unknown:
+            for definition, known in zip(unknown, await self._record.names(*unknown)):
+                self._names[definition] = Names({split: number for number, split in known.items()})
+
     async def _point(self, view: SourceView, funnel: str, step: int, boundary_us: int, at_us: int) -> tuple[Entry, Point] | None:
         counts = view.counts[funnel]
         plan, definition = counts.plan, counts.plan.definition
-        names = self._names.get(definition)
-        if names is None:
-            known = await self._record.names(definition)
-            names = self._names[definition] = Names({split: number for number, split in known.items()})
+        names = self._names[definition]
         point = await in_turns(taking(
             counts, view.adjusted(funnel), self._windows[funnel], boundary_us, at_us, names,
             lambda window: view.misses(plan, window), worth_by_value=step == HOUR,

@@ -54,13 +54,13 @@ async def test_a_boundary_is_recorded_once_and_never_before_one_that_is_there(re
 async def test_who_does_not_lead_writes_nothing(record: Record) -> None:
     assert await record.write(FENCE - 1, [entry(1, fresh=NAMES)]) is None
     assert await written(record) == {}
-    assert await record.names(DEFINITION) == {}
+    assert await record.names(DEFINITION) == [{}]
 
 
 async def test_names_are_there_with_the_first_point_that_needs_them(record: Record) -> None:
     await record.write(FENCE, [entry(1, fresh={1: NAMES[1]}), entry(2, fresh={2: NAMES[2]})])
-    assert await record.names(DEFINITION) == NAMES
-    assert await record.names(DEFINITION + 1) == {}
+    assert await record.names(DEFINITION) == [NAMES]
+    assert await record.names(DEFINITION + 1, DEFINITION) == [{}, NAMES]
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis_server"])

@@ -56,8 +56,8 @@ class MemoryRecord:
     async def points(self, definition: int, step: int, start_us: int, end_us: int) -> list[tuple[int, bytes]]:
         return [(at, packed) for at, packed in self.kept.get((definition, step), {}).items() if start_us <= at <= end_us]
 
-    async def names(self, definition: int) -> dict[int, Split]:
-        return dict(self.known.get(definition, {}))
+    async def names(self, *definitions: int) -> list[dict[int, Split]]:
+        return [dict(self.known.get(definition, {})) for definition in definitions]
 
 
 class Shop:

@@ -15,7 +15,14 @@ PACKAGES = ("streams", "alerting")
 IN_SCRIPTS = re.compile(r"redis\.p?call\('(\w+)'")
 CLIENTS = ("_client", "pipe", "client")
 # Methods of the client that are not commands of the same name.
-MEANT = {"register_script": ("evalsha", "script|load"), "pipeline": ("multi", "exec"), "scan_iter": ("scan",), "execute": (), "aclose": ()}
+MEANT = {
+    "register_script": ("evalsha", "script|load"),
+    "pipeline": ("multi", "exec"),
+    "scan_iter": ("scan",),
+    "execute": (),
+    "aclose": (),
+    "get_node_from_key": (),
+}
 
 
 def called_by_scripts() -> set[str]:
@@ -33,7 +40,8 @@ def called_by_us() -> Iterator[str]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner = node.func.value
                 name = owner.attr if isinstance(owner, ast.Attribute) else owner.id if isinstance(owner, ast.Name) else ""
-                if name in CLIENTS:
+                plain = "transaction=False" in map(ast.unparse, node.keywords)  # a pipeline that is no more than its commands
+                if name in CLIENTS and not plain:
                     yield from MEANT.get(node.func.attr, (node.func.attr,))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from schemas.duration import MICROS
 from schemas.errors import StoreUnavailable
 from streams.points import HOUR, MINUTE
+from streams.rates import Split
 from streams.recorder import Recorder
 from tests.parts.record import BEGIN, FENCE, MemoryRecord, Shop
 
@@ -94,3 +95,20 @@ async def test_a_store_that_was_away_costs_no_more_than_the_minutes_it_was_away(
     await shop.tick()
     await shop.run(120)
     assert minutes(shop) == [1, 2, 3, 4]
+
+
+async def test_the_names_of_all_funnels_are_asked_for_at_once() -> None:
+    """A question for each would wait a hundred times behind what is being counted."""
+
+    class Counting(MemoryRecord):
+        asked = 0
+
+        async def names(self, *definitions: int) -> list[dict[int, Split]]:
+            self.asked += 1
+            return await super().names(*definitions)
+
+    record = Counting()
+    shop = Shop(record)
+    await shop.run(180)
+    assert record.asked == 1
+    assert minutes(shop) == [1, 2, 3]

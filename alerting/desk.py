@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 import time
@@ -35,7 +36,8 @@ class Desk:
 
     async def alert_states(self) -> list[AlertState]:
         """Where every alert stands."""
-        return alert_states(self._config, await self._store.states(), await self._store.silences(), self._now)
+        states, kept = await asyncio.gather(self._store.states(), self._store.silences())
+        return alert_states(self._config, states, kept, self._now)
 
     async def silences(self) -> list[SilenceReport]:
         """Every silence: active, to come, and over."""

@@ -10,6 +10,7 @@ be told of it (`alerting.telling`). It is written as a whole, under the leader's
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -108,7 +109,7 @@ class Evaluator:
         beat = self._beat_us is None or abs(now_us - self._beat_us) >= BEAT_US
         if not due and not beat:
             return []
-        draft = Draft(await self._store.states(), await self._store.silences(), moment(now_us))
+        draft = Draft(*await asyncio.gather(self._store.states(), self._store.silences()), moment(now_us))
         for alert in draft.before:
             if not self._is_configured(alert):
                 draft.remove(alert)

@@ -21,6 +21,7 @@ neither side can undo what the other did.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -91,8 +92,7 @@ class RedisAlertStore:
 
     async def states(self) -> dict[AlertKey, RuleState]:
         with store_errors():
-            stored = await self._client.hgetall(self._alerts)
-            acks = await self._client.hgetall(self._acks) if stored else {}
+            stored, acks = await asyncio.gather(self._client.hgetall(self._alerts), self._client.hgetall(self._acks))
         states = _pairs(STATE.decode, stored)
         acknowledged = _pairs(ACK.decode, acks)
         return {alert: _acknowledged(state, acknowledged.get(alert)) for alert, state in states.items()}

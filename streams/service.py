@@ -118,19 +118,21 @@ class Service:
         tell_held_back()
         self._note_partitions()
         self._begin_backfills()
+        # Side by side as far as one does not need the other: while chunks are counted, each question to Redis waits behind one.
         await self._guarded("publishing ends", self._publish_ends())
-        read = await self._read()
-        await self._guarded("holding the lease", self._hold())
+        read, _ = await asyncio.gather(self._read(), self._guarded("holding the lease", self._leadership.hold()))
+        self.worker.lease.set(self._leadership.fence is not None)
+        await asyncio.gather(self._lead(), *([self._guarded("publishing reports", self.hub.publish())] if read else []))
+
+    async def _lead(self) -> None:
+        """What only one of all workers does."""
         fence = self._leadership.fence
-        self.worker.lease.set(fence is not None)
-        if fence is not None:
-            await self._guarded("evaluating rules", self._evaluate(fence))
-            await self._guarded("recording history", self._recorder.tick(fence, self.reader.views))
-            await self._guarded("writing metrics", self._ledger_text.follow(self.reader.readings()))
-        else:
+        if fence is None:
             self._ledger_text.forget()
-        if read:
-            await self._guarded("publishing reports", self.hub.publish())
+            return
+        await self._guarded("evaluating rules", self._evaluate(fence))
+        await self._guarded("recording history", self._recorder.tick(fence, self.reader.views))
+        await self._guarded("writing metrics", self._ledger_text.follow(self.reader.readings()))
 
     async def _look_until(self, next_tick: float) -> None:
         """What is counted between two ticks is to be seen before the next, as far as that is no work to speak of."""
@@ -153,9 +155,6 @@ class Service:
             self.hub.renderings.clear()
         return read
 
-    async def _hold(self) -> None:
-        await self._leadership.hold()
-
     async def _evaluate(self, fence: int) -> None:
         views, now = self.reader.views, now_us()
         intakes = {name: Intake(view.at_us, view.settled(now), _taken(view)) for name, view in views.items()}
@@ -165,7 +164,7 @@ class Service:
             log.info("alert", **transition.model_dump(mode="json"))
         self._states = await self._desk.alert_states()
 
-    async def _guarded(self, what: str, work: Coroutine[Any, Any, None]) -> bool:
+    async def _guarded(self, what: str, work: Coroutine[Any, Any, object]) -> bool:
         """Do one part of a tick; a failure is logged when it begins and when it ends, and stops nothing."""
         try:
             await work
@@ -259,7 +258,8 @@ class Service:
         return await self._desk.alert_states()
 
     async def _alerts(self) -> bytes:
-        shown = Alerts(states=await self.alert_states(), transitions=await self.transitions(TRANSITIONS_STREAMED))
+        states, transitions = await asyncio.gather(self.alert_states(), self.transitions(TRANSITIONS_STREAMED))
+        shown = Alerts(states=states, transitions=transitions)
         return shown.model_dump_json().encode()
 
     async def transitions(self, limit: int) -> list[Transition]:

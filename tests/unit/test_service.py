@@ -16,6 +16,7 @@ from streams import service as module
 from streams.custody import Custodian
 from streams.embedded import Valkey
 from streams.service import Service
+from streams.web.stream import select
 from tests.parts.alerts import until
 from tests.unit.test_reader import CONFIG, Writer, event
 
@@ -66,4 +67,28 @@ async def test_the_collector_is_told_whether_records_wait(valkey: Valkey, unique
         await service._read()
         assert cast("Told", service._collecting).behind == [False, True]
     finally:
+        await service.close()
+
+
+async def test_pages_have_what_was_read_however_long_rules_take_to_be_judged(
+    valkey: Valkey, unique_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question to Redis waits behind what is being counted, and judging is several of them."""
+    judging, judged = asyncio.Event(), asyncio.Event()
+
+    async def evaluate(*_: object) -> None:
+        judging.set()
+        await judged.wait()
+
+    monkeypatch.setattr(Service, "_evaluate", evaluate)
+    service = Service(CONFIG, Settings(redis=RedisSettings(url=SecretStr(valkey.url), prefix=unique_name)), "test")
+    service.hub.join(select(CONFIG, (), None, "users", None))
+    ticking = asyncio.create_task(service._tick())
+    try:
+        await asyncio.wait_for(judging.wait(), 10)
+        await until(lambda: service.hub.tick == 1)
+        assert not ticking.done()
+    finally:
+        judged.set()
+        await ticking
         await service.close()

@@ -32,7 +32,7 @@ from streams.windows import FunnelCounts, cell
 
 STEPS = tuple(Duration(text) for text in ("1m", "2m", "5m", "10m", "15m", "20m", "30m", "1h", "2h", "3h", "4h", "6h", "8h", "12h", "1d"))
 # Where no step is asked for, the finest is taken that gives no more points, nor more windows of the total and of values in all.
-POINTS_BY_DEFAULT, WINDOWS_BY_DEFAULT = 300, 1_000
+POINTS_BY_DEFAULT, WINDOWS_BY_DEFAULT = 300, 600
 SPAN_BY_DEFAULT_US = HOUR * MICROS
 Z_SQUARE = Z * Z
 PROPORTIONS_HELD = 16_384

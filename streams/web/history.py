@@ -64,7 +64,7 @@ def history(readings: Remembers) -> APIRouter:
         to: Annotated[AwareDatetime | None, Query(description="the last boundary; by default T")] = None,
         step: str | None = Query(
             None,
-            description="1m to 30m (kept for 48 h) or 1h to 1d (90 d); by default the finest for 300 points, with `by` for 1,000 of all values",
+            description="1m to 30m (kept for 48 h) or 1h to 1d (90 d); by default the finest for 300 points, with `by` for 600 of all values",
         ),
         window: str | None = Query(
             None, description="a trailing window the config keeps; by default the funnel's first", json_schema_extra=WINDOW

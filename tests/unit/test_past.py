@@ -43,7 +43,7 @@ def test_the_finest_step_for_some_hundred_points_is_the_default(hours: float, st
     assert str(page(NOW_US, ago(hours), None, None, 1000).step) == step
 
 
-@pytest.mark.parametrize(("splits", "step"), [(1, "1m"), (16, "1m"), (21, "2m"), (51, "5m")])
+@pytest.mark.parametrize(("splits", "step"), [(1, "1m"), (10, "1m"), (16, "2m"), (21, "5m"), (51, "10m")])
 def test_by_many_values_an_hour_has_fewer_points_by_default(splits: int, step: str) -> None:
     assert str(page(NOW_US, ago(1), None, None, 1000, splits).step) == step
     assert str(page(NOW_US, ago(1), None, "1m", 1000, splits).step) == "1m"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from itertools import islice
 
 from schemas.config import Config
 from tests.bench.readers import Load
-from tests.bench.reading import Span, claims, many, slowed, visits
+from tests.bench.reading import Span, apart, claims, each_page, many, slowed, visits
 
 
 def span(rate: float, cpu: float = 10.0, **took_ms: list[float]) -> Span:
@@ -15,9 +17,9 @@ def span(rate: float, cpu: float = 10.0, **took_ms: list[float]) -> Span:
 
 
 def test_a_span_with_readers_is_compared_with_those_around_it() -> None:
-    spans = [("", span(100)), ("r", span(88, 11, funnel=[3.0])), ("", span(80)), ("p", span(81)), ("", span(82))]
-    said = list(slowed("r", spans))
-    assert "r: 2.2% slower" in said[0]
+    spans = [("", span(100)), ("readers", span(88, 11, funnel=[3.0])), ("", span(80)), ("p", span(81)), ("", span(82))]
+    said = list(slowed("readers", spans))
+    assert "readers: 2.2% slower" in said[0]
     assert "10.0% more CPU an event" in said[1]
     assert "- claim: by at most 3%: held" in said[2]
     assert any(line.startswith("| funnel |") and "3.0" in line for line in said)
@@ -29,6 +31,26 @@ def test_a_claim_that_does_not_hold_is_said() -> None:
         "- claim: p99 of funnel under 20 ms: 30.0 ms, NOT HELD",
         "- claim: p99 of scrape under 100 ms: 90.0 ms, held",
     ]
+
+
+def test_pages_that_hear_too_seldom_are_a_claim_that_does_not_hold() -> None:
+    assert each_page(1500, pages=100, seconds=30) == "- claim: a page hears of the worker every 2 s: every 2.0 s, held"
+    assert each_page(300, pages=100, seconds=30).endswith("every 10.0 s, NOT HELD")
+    assert each_page(0, pages=100, seconds=30).endswith("every inf s, NOT HELD")
+
+
+def test_a_worker_shares_no_core_with_the_others_while_it_is_looked_at() -> None:
+    with subprocess.Popen(["sleep", "60"]) as worker, subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            before = os.sched_getaffinity(other.pid)
+            with apart(worker.pid, other.pid):
+                cores = os.sched_getaffinity(worker.pid), os.sched_getaffinity(other.pid)
+                assert cores[0].isdisjoint(cores[1]) or len(before) == 1
+                assert len(cores[0]) == 1
+            assert os.sched_getaffinity(other.pid) == before
+        finally:
+            worker.kill()
+            other.kill()
 
 
 def test_every_visit_is_in_a_funnel_of_the_config_and_times_ascend() -> None:

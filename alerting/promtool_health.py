@@ -56,10 +56,10 @@ def _conflicts(kind: str, values: str) -> tuple[tuple[str, Labels, str], ...]:
     return (("funnel_ledger_conflicts_total", {"kind": kind}, values),)
 
 
-def _applied(under_250_ms: str, every: str) -> tuple[tuple[str, Labels, str], ...]:
+def _applied(under_1_s: str, every: str) -> tuple[tuple[str, Labels, str], ...]:
     return tuple(
         ("funnel_apply_seconds_bucket", {"le": le}, values)
-        for le, values in (("0.1", under_250_ms), ("0.25", under_250_ms), ("0.5", every), ("+Inf", every))
+        for le, values in (("0.5", under_1_s), ("1.0", under_1_s), ("2.5", every), ("+Inf", every))
     )
 
 

@@ -270,15 +270,14 @@ class Custodian:
         try:
             if before is not None:
                 await before
-            started = time.perf_counter()
             outcome = await self._ledger.apply(partition.claim, write)
-            self._metrics.apply_seconds.observe(time.perf_counter() - started)
         except asyncio.CancelledError:
             raise
         except Exception as error:
             self.resync(partition, error)
             return
         if isinstance(outcome, Ok):
+            self._metrics.apply_seconds.observe(outcome.seconds)
             self._portions[partition.tp].took(write.next - write.start, outcome.seconds)
             partition.stored = write.next
             partition.progressed_at = time.monotonic()

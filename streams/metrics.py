@@ -190,8 +190,8 @@ DEFINITIONS = (
         "funnel_apply_seconds",
         "histogram",
         (),
-        "How long the ledger took to apply one chunk.",
-        "Over 100 ms: Redis is slow or far; look at its slow log.",
+        "How long the ledger took to apply one chunk, without the wait for other partitions' chunks.",
+        "Chunks are cut so that it stays under 0.5 s. Over that, or over 100 ms with few funnels: Redis is slow or far; see its slow log.",
         "worker",
     ),
     Definition(

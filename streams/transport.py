@@ -194,8 +194,8 @@ class Consumer(driver.Consumer):
             for begin in range(0, len(found), most):
                 if self._serial.get(tp) != serials.get(tp):  # void since the piece before
                     break
-                records_of = found[begin : begin + most] if len(found) > most else found
-                chunk = Chunk(tp, self._start[tp], records_of[-1].offset + 1, serials[tp], records_of)
+                part = found[begin : begin + most] if len(found) > most else found
+                chunk = Chunk(tp, self._start[tp], part[-1].offset + 1, serials[tp], part)
                 self._start[tp] = chunk.next
                 yield tp, self._chunk_message(chunk)
 

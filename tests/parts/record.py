@@ -19,7 +19,8 @@ BEGIN = 1_699_999_200  # an hour begins
 FENCE = 7
 
 
-def config() -> Config:
+def config(funnels: int = 1) -> Config:
+    """Funnels of the same stages, `f` and as many more, each with a conversion window of its own."""
     funnel = {
         "name": "f",
         "source": "web",
@@ -29,7 +30,8 @@ def config() -> Config:
         "stages": [{"name": "view", "event": "view"}, {"name": "pay", "event": "pay", "value": "properties.amount"}],
         "baseline": {"min_entries": 50},
     }
-    return Config.model_validate({"sources": [{"name": "web", "topic": "t", "trust_key": True}], "funnels": [funnel]})
+    more = [{**funnel, "name": f"f{number}", "conversion_window": f"{10 + number}m"} for number in range(1, funnels)]
+    return Config.model_validate({"sources": [{"name": "web", "topic": "t", "trust_key": True}], "funnels": [funnel, *more]})
 
 
 class MemoryRecord:
@@ -63,8 +65,8 @@ class MemoryRecord:
 class Shop:
     """A visitor every second from two devices in turn; three or one in four of them pay after a minute."""
 
-    def __init__(self, record: MemoryRecord | None = None) -> None:
-        self.config = config()
+    def __init__(self, record: MemoryRecord | None = None, funnels: int = 1) -> None:
+        self.config = config(funnels)
         self.ledger = MemoryLedger()
         self.reader = Reader(self.config, self.ledger, lambda: 10**18)
         self.record = record or MemoryRecord()

@@ -437,6 +437,17 @@ async def test_a_chunk_that_took_the_ledger_long_makes_the_next_of_its_partition
     assert (custodian.records_max(CLICKS), custodian.records_max(OTHER)) == (first // 2, first)
 
 
+async def test_how_long_chunks_took_the_ledger_is_measured_of_those_that_it_took(
+    custodian: Custodian, consumer: FakeConsumer, ledger: ScriptedLedger, metrics: WorkerMetrics
+) -> None:
+    await assign(custodian, consumer)
+    ledger.answers = [Ok(seconds=0.25), NoState()]
+    for start in (0, 5):
+        await write(custodian, held(custodian, consumer), start, start + 5)
+    said = {sample.name: sample.value for metric in metrics.registry.collect() for sample in metric.samples}
+    assert (said["funnel_apply_seconds_sum"], said["funnel_apply_seconds_count"]) == (0.25, 1)
+
+
 async def test_dead_letters_are_out_before_the_position_moves_past_them(
     custodian: Custodian, consumer: FakeConsumer, ledger: ScriptedLedger
 ) -> None:

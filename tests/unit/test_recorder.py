@@ -108,7 +108,7 @@ async def test_the_names_of_all_funnels_are_asked_for_at_once() -> None:
             return await super().names(*definitions)
 
     record = Counting()
-    shop = Shop(record)
+    shop = Shop(record, funnels=3)
     await shop.run(180)
     assert record.asked == 1
-    assert minutes(shop) == [1, 2, 3]
+    assert minutes(shop) == 3 * [1, 2, 3]

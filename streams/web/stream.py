@@ -7,15 +7,16 @@ other: `Last-Event-ID` names the state that a client has, and it is not sent aga
     event: alerts                 data: {"states": [...], "transitions": [...]}        when they have
     event: tick                   data: {"tick": n, "at": "wall-clock time"}           always
 
-Clients wait in a buffer of some ticks' bytes; one that does not keep up is let go, and comes back by
-itself. A thousand clients of one view cost a rendering a tick, and a thousand writes to sockets.
+A client's bytes go straight to its connection (see `Line`), so that a thousand clients of one view cost
+a rendering a tick and a thousand writes to sockets, and no task of theirs has to turn. Of those who do
+not read, some ticks' bytes wait; who does not keep up is let go, and comes back by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timezone
 from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -24,7 +25,6 @@ import anyio
 import structlog
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import StringConstraints
-from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from schemas.config import Config
@@ -39,10 +39,13 @@ from streams.web.views import VIEW_LENGTH_MAX, VIEWS_MAX, asked_of
 CLIENTS_MAX = 2000
 REPORTS_MAX = 500  # different ones that are listened to
 TICKS_BUFFERED_MAX = 5
-OFFERED_AT_ONCE = 25  # clients; then others have their turn
+OFFERED_AT_ONCE = 50  # clients; then others have their turn
 RETRY_MS = 2000
-PING_SECONDS = 10.0  # a comment, when no tick has come: so that proxies keep the connection
+PING_SECONDS = 5.0  # how often is looked whether there was a tick; if not, a comment is sent, so that proxies keep the connection
+PING = b": no tick of late\n\n"
 BUSY_SECONDS = 30
+LINE = "funnelwatch.line"  # in the scope of a request
+STREAMING = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 VIEW = (
     "a funnel and how to look at it, with what differs from the defaults: window, basis and by, parted by semicolons, signs in names "
@@ -64,44 +67,70 @@ class Full(Exception):
     """There is room for no more clients, or for no more different reports."""
 
 
+class Line(Protocol):
+    """A connection as a stream uses it, once the answer has begun: what is written is sent without anybody waiting for it."""
+
+    def write(self, chunk: bytes) -> None:
+        """Send a part of the answer's body; nothing where the connection is closed."""
+        ...
+
+    def unsent(self) -> int:
+        """How many bytes the network has yet to take."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once, in the middle of what is being sent."""
+        ...
+
+
 class Client:
-    """One connection: what it has yet to be sent."""
+    """One who listens."""
 
     def __init__(self, selection: Selection) -> None:
         self.selection = selection
         self.gone = False
-        self.scope = anyio.CancelScope()
-        self._waiting: deque[bytes] = deque()
-        self._more = asyncio.Event()
+        self._line: Line | None = None
+        self._early: list[bytes] = []  # what came before there was a line
+        self._sizes: deque[int] = deque(maxlen=TICKS_BUFFERED_MAX)  # of what was sent last, in bytes
+        self._listening = anyio.CancelScope()
 
     def offer(self, chunk: bytes) -> bool:
-        """Put bytes in the buffer; False where it is full."""
-        if len(self._waiting) >= TICKS_BUFFERED_MAX:
+        """Send bytes; False where more than some ticks' bytes wait already."""
+        if self._line is None:
+            self._early.append(chunk)
+            return len(self._early) <= TICKS_BUFFERED_MAX
+        if len(self._sizes) == TICKS_BUFFERED_MAX and self._line.unsent() > sum(self._sizes):
             return False
-        self._waiting.append(chunk)
-        self._more.set()
+        self._sizes.append(len(chunk))
+        self._line.write(chunk)
         return True
 
     def end(self) -> None:
         """Send no more than what waits, and close."""
         self.gone = True
-        self._more.set()
+        self._listening.cancel()
 
     def drop(self) -> None:
-        """Close at once, in the middle of what is being sent."""
+        """Close at once, whatever waits."""
         self.gone = True
-        self._waiting.clear()
-        self._more.set()
-        self.scope.cancel()
+        self._early.clear()
+        if self._line is None:
+            self.end()
+        else:
+            self._line.abort()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        while True:
-            await self._more.wait()
-            while self._waiting:
-                yield self._waiting.popleft()
-            if self.gone:
-                return
-            self._more.clear()
+    async def listen(self, line: Line, receive: Receive) -> None:
+        """Send what waits, and from now on what is offered, until either side ends it."""
+        self._line = line
+        early, self._early = self._early, []
+        for chunk in early:
+            self.offer(chunk)
+        try:
+            with self._listening:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+        finally:
+            self.gone = True
 
 
 class _View:
@@ -126,6 +155,7 @@ class Hub:
         self.tick = 0
         self.dropped = 0  # clients that did not keep up, since ever
         self._closed = False
+        self._pinging: asyncio.TimerHandle | None = None
 
     @property
     def clients(self) -> int:
@@ -144,6 +174,8 @@ class Hub:
         first = [HELLO, self._alerts_for(selection.audience)]
         client.offer(b"".join([*first, *([view.body] if view.tag != last_id else []), self._beat()]))
         view.clients.add(client)
+        if self._pinging is None:
+            self._wait_to_ping()
         return client
 
     def leave(self, client: Client) -> None:
@@ -170,11 +202,23 @@ class Hub:
     async def _hand(self, clients: Sequence[Client], chunk: bytes) -> None:
         """To some, and then to the next: neither many clients nor many views hold up the loop."""
         for number, client in enumerate(clients, 1):
-            if not client.gone and not client.offer(chunk):
-                self._drop(client)
+            self._offer(client, chunk)
             if number % OFFERED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         await asyncio.sleep(0)
+
+    def _wait_to_ping(self) -> None:
+        self._pinging = asyncio.get_running_loop().call_later(PING_SECONDS, self._ping, self.tick)
+
+    def _ping(self, tick: int) -> None:
+        """Send everybody a sign of life, unless there was a tick since the last look; go on while anybody listens."""
+        self._pinging = None
+        if self.tick == tick:
+            for view in list(self._views.values()):
+                for client in list(view.clients):
+                    self._offer(client, PING)
+        if self._views:
+            self._wait_to_ping()
 
     def close(self) -> None:
         """Let everybody go, after what they have yet to be sent."""
@@ -182,6 +226,10 @@ class Hub:
         for view in self._views.values():
             for client in view.clients:
                 client.end()
+
+    def _offer(self, client: Client, chunk: bytes) -> None:
+        if not client.gone and not client.offer(chunk):
+            self._drop(client)
 
     def _drop(self, client: Client) -> None:
         self.dropped += 1
@@ -234,17 +282,22 @@ def _event(name: str, data: bytes, tag: str = "") -> bytes:
 HELLO = f"retry: {RETRY_MS}\n".encode() + _event("hello", b"{}")
 
 
-class Streamed(EventSourceResponse):
-    """A client's events; over as soon as it is dropped, whatever it is waiting for."""
+class Streamed(Response):
+    """A client's events, written to the connection's `Line`, which the server puts in the scope."""
+
+    media_type = "text/event-stream"
 
     def __init__(self, hub: Hub, client: Client) -> None:
-        super().__init__(client.chunks(), ping=PING_SECONDS, sep="\n")
+        self.status_code = HTTPStatus.OK
+        self.background = None
+        self.init_headers(STREAMING)
         self._hub, self._client = hub, client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with self._client.scope:
-                await super().__call__(scope, receive, send)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await self._client.listen(scope[LINE], receive)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._hub.leave(self._client)
 

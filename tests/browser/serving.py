@@ -13,8 +13,11 @@ from types import TracebackType
 import uvicorn
 from typing_extensions import Self
 
+from schemas.settings import WebSettings
 from streams.process import free_port
+from streams.web.accepting import Server
 from streams.web.api import create_api
+from streams.web.connections import connections
 from tests.browser.shop import Shop, ShopReadings, incident
 
 TICK_SECONDS = 0.3  # quicker than the worker's second, for tests that wait for it
@@ -28,7 +31,7 @@ class Service:
         self.shop = shop
         self.port = port or free_port()
         self._tick_seconds = tick_seconds
-        self._server: uvicorn.Server | None = None
+        self._server: Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -38,9 +41,10 @@ class Service:
     def start(self) -> None:
         readings = ShopReadings(self.shop)
         config = uvicorn.Config(
-            create_api(readings, "1.2.3"), port=self.port, log_config=None, lifespan="off", timeout_graceful_shutdown=1, access_log=False
-        )
-        server = self._server = uvicorn.Server(config)
+            create_api(readings, "1.2.3"), port=self.port, log_config=None, lifespan="off", timeout_graceful_shutdown=1, access_log=False,
+            **connections(WebSettings(), time.monotonic(), lambda why: None),
+        )  # fmt: skip
+        server = self._server = Server(config)
 
         async def serve() -> None:
             self._loop, self.hub = asyncio.get_running_loop(), readings.hub

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import json
 import socket
+import time
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 import uvicorn
+from httpx_sse import EventSource
 
+from schemas.settings import WebSettings
 from streams.process import free_port
+from streams.web.accepting import Server
+from streams.web.connections import connections
 from tests.parts.alerts import until
 from tests.parts.answering import ShopReadings
 
@@ -43,9 +49,10 @@ async def served() -> AsyncIterator[Served]:
     await readings.shop.run(120)
     await readings.hub.publish()
     served = Served(readings)
-    config = uvicorn.Config(readings.app(), port=served.port, log_config=None, lifespan="off", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    options = connections(WebSettings(), time.monotonic(), lambda why: None)
+    server = Server(
+        uvicorn.Config(readings.app(), port=served.port, log_config=None, lifespan="off", timeout_graceful_shutdown=5, **options)
+    )
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started)
     yield served
@@ -106,6 +113,33 @@ async def test_a_page_that_does_not_read_is_dropped_while_the_others_go_on(serve
     await served.hub.publish()
     assert await ticks_of(reader, 1) == 0
     deaf.close()
+    writer.close()
+
+
+async def test_an_http_client_takes_the_stream_for_an_answer_like_any_other(served: Served) -> None:
+    """What goes past the server's own writing is framed as the head of the answer says, up to its end."""
+    async with httpx.AsyncClient() as web, web.stream("GET", f"http://127.0.0.1:{served.port}/api/v1/stream?funnel=f&window=5m") as answer:
+        events = EventSource(answer).aiter_sse()
+        heard = [await anext(events) for _ in range(3)]
+        await served.tick()
+        heard += [await anext(events) for _ in range(3)]
+        served.hub.close()
+        rest = [event async for event in events]
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert [event.event for event in heard] == ["hello", "funnels", "tick", "alerts", "funnels", "tick"]
+    assert [json.loads(heard[n].data)["funnels"][0]["stages"][0]["users"] for n in (1, 4)] == [120, 130]
+    assert rest == []
+
+
+async def test_a_client_of_http_1_0_is_sent_the_events_bare(served: Served) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(b"GET /api/v1/stream HTTP/1.0\r\nHost: x\r\n\r\n")
+    head = await headers_of(reader)
+    assert "transfer-encoding" not in head
+    assert await reader.readline() == b"retry: 2000\n"
+    await ticks_of(reader, 1)
+    served.hub.close()
+    assert (await asyncio.wait_for(reader.read(), 60)).endswith(b"\n\n")
     writer.close()
 
 

@@ -17,7 +17,9 @@ from structlog.testing import capture_logs
 from schemas.access import hash_of
 from streams.web.access import Doorkeeper
 from streams.web.problem import Problem
+from streams.web.stream import LINE
 from tests.parts.guarded import ACCESS, TOKENS, Guarded
+from tests.parts.lines import Kept, lined
 
 SILENCE = {"matchers": {"rule": "*"}, "ends": "2100-01-01T00:00:00Z", "author": "kim", "reason": "moving"}
 READ = (
@@ -196,7 +198,7 @@ async def test_an_open_stream_ends_with_its_token(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("streams.web.access.time", clock)
     guarded = Guarded({"tokens": [{"name": "reader", "hash": hash_of(TOKENS["reader"]), "expires": str(today)}]})
     headers = {"Authorization": f"Bearer {TOKENS['reader']}"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded.app), base_url="http://x", headers=headers) as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(lined(guarded.app)), base_url="http://x", headers=headers) as client:
         answer = await asyncio.wait_for(client.get("/api/v1/stream"), 5)
     assert "event: tick" in answer.text
     assert guarded.readings.hub.clients == 0
@@ -204,27 +206,26 @@ async def test_an_open_stream_ends_with_its_token(monkeypatch: pytest.MonkeyPatc
 
 async def first_events(guarded: Guarded, token: str) -> str:
     """What a stream sends before anything happens, and at the first tick."""
-    sent: list[bytes] = []
+    line = Kept()
     enough = asyncio.Event()
     headers = [(b"authorization", f"Bearer {TOKENS[token]}".encode())]
     scope = {"type": "http", "method": "GET", "path": "/api/v1/stream", "raw_path": b"", "query_string": b"", "headers": headers,
-             "scheme": "http", "client": ("10.0.0.7", 1), "server": ("funnelwatch", 80), "root_path": "", "http_version": "1.1"}  # fmt: skip
+             "scheme": "http", "client": ("10.0.0.7", 1), "server": ("funnelwatch", 80), "root_path": "", "http_version": "1.1", LINE: line}  # fmt: skip
 
     async def send(message: Any) -> None:
-        sent.append(message.get("body", b""))
-        if b"".join(sent).count(b"event: tick") > 1:
-            enough.set()
+        assert message["type"] != "http.response.start" or message["status"] == 200
 
     async def receive() -> Any:
         await enough.wait()
         return {"type": "http.disconnect"}
 
     listening = asyncio.create_task(guarded.app(scope, receive, send))
-    while not enough.is_set():
+    while b"".join(line.chunks).count(b"event: tick") < 2:
         await asyncio.sleep(0.01)
         await guarded.readings.hub.publish()
+    enough.set()
     await asyncio.wait_for(listening, 5)
-    return b"".join(sent).decode()
+    return line.taken().decode()
 
 
 # Limits

@@ -19,6 +19,7 @@ from streams.web.readings import Readings
 from streams.web.renderings import Renderings
 from streams.web.stream import Client, Hub, Selection
 from tests.parts.answering import ShopReadings
+from tests.parts.lines import lined
 
 EXAMPLES = 6  # of an operation and a mode
 
@@ -63,7 +64,7 @@ class Whole(ShopReadings):
 accepted = ["2xx", "400", "403", "404", "409", "5xx"]
 config = schemathesis.Config.from_dict({"checks": {"positive_data_acceptance": {"expected-statuses": accepted}}})
 with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of anyio, by what schemathesis imports
-    api = schemathesis.openapi.from_asgi("/openapi.json", create_api(cast("Readings", Whole()), "1.2.3"), config=config)
+    api = schemathesis.openapi.from_asgi("/openapi.json", lined(create_api(cast("Readings", Whole()), "1.2.3")), config=config)
 
 
 @api.parametrize()

@@ -43,7 +43,7 @@ class SourceReading:
     funnels: dict[str, FunnelCounts]
     windows: dict[str, tuple[tuple[str, int], ...]]  # funnel -> (as written, seconds)
     adjusted: Mapping[str, AdjustedRates] = field(default_factory=dict)  # by funnel
-    incomplete: Collection[tuple[str, str]] = ()  # funnel and window, as written
+    incomplete: Callable[[str], Collection[str]] = lambda _: ()  # the windows of a funnel that are, as written
 
 
 @dataclass
@@ -96,7 +96,7 @@ class LedgerText:
 
     def _written(self, reading: SourceReading, funnel: str) -> Iterator[None]:
         series = self._kept[funnel].series if self._has(funnel, reading) else FunnelSeries(reading.funnels[funnel], reading.windows[funnel])
-        incomplete = {window for of, window in reading.incomplete if of == funnel}
+        incomplete = reading.incomplete(funnel)
         lines: dict[str, list[str]] = {}
         for part in series.write(reading.at_us, reading.adjusted.get(funnel), incomplete):
             for metric, text in part.items():

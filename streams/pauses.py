@@ -22,7 +22,6 @@ GIVEN_SECONDS_MAX = 0.01  # a round that is longer by itself is the last
 # of half a second. What is new is looked at more often, see `Collecting`.
 COLLECT_AFTER = (1_000_000, 20, 50)
 NEW_SECONDS, NEW_SECONDS_MAX, NEW_SHARE = 0.25, 1.0, 1 / 20  # between two looks at what is new, and the share of time they may take
-BEHIND_SECONDS_MAX, BEHIND_SHARE = 300.0, 1 / 300  # the same where records wait
 ALL_SECONDS = 3600.0  # between two looks at everything
 
 
@@ -43,8 +42,9 @@ class Work:
 class Collecting:
     """Has the garbage collector look at what is new, often, while that is little: a pause of a few milliseconds.
 
-    Where records wait, those in work are new again and again, and each look at them is a pause of a tenth of a second; it has to
-    be seldom then.
+    Where records wait, those in work are new again and again, and each look at them would be a pause of a tenth of a second and
+    more. What is new then is put aside (`gc.freeze`, which takes no time) until everything is looked at: next to nothing of it is
+    in circles, and all else goes without the collector.
     """
 
     def __init__(self, now: float, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -54,11 +54,13 @@ class Collecting:
 
     def tick(self, now: float, *, behind: bool) -> None:
         """Called again and again; `now` in seconds of a clock that never goes back. `behind`: records wait to be counted."""
-        share, most = (BEHIND_SHARE, BEHIND_SECONDS_MAX) if behind else (NEW_SHARE, NEW_SECONDS_MAX)
         if now >= self._all_due:
+            gc.unfreeze()
             gc.collect()
             self._new_at, self._all_due = now, now + ALL_SECONDS
-        elif now - self._new_at >= min(most, max(NEW_SECONDS, self._took / share)):
+        elif behind:
+            gc.freeze()
+        elif now - self._new_at >= min(NEW_SECONDS_MAX, max(NEW_SECONDS, self._took / NEW_SHARE)):
             began = self._clock()
             gc.collect(1)
             self._took, self._new_at = self._clock() - began, now

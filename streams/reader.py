@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from schemas.config import Config, Source
 from schemas.duration import MICROS, Duration
@@ -30,6 +31,7 @@ from streams.windows import Cells, FunnelCounts, first_bucket
 
 ADDED_AT_ONCE = 1_000  # counts
 FORGOTTEN_AT_ONCE = 10  # funnels
+W = TypeVar("W", bound=int)  # a window, in seconds
 
 
 def now_us() -> int:
@@ -95,14 +97,25 @@ class SourceView:
 
     def misses(self, funnel: FunnelPlan, window_seconds: int) -> bool:
         """Whether a window that ends now holds events that were not counted, or not with all that chains may have begun with."""
+        return bool(self.missing(funnel, [window_seconds]))
+
+    def missing(self, funnel: FunnelPlan, windows: Iterable[W]) -> set[W]:
+        """Which of some windows `misses` anything."""
         if self.at_us is None:
-            return False
-        if any(position.gap for position in self._all_positions):
-            return True
-        width, first = first_bucket(window_seconds, self.at_us)
+            return set()
         elsewhere = any(position.since and funnel.definition not in position.since for position in self.positions.values())
+        if elsewhere or any(position.gap for position in self._all_positions):
+            return set(windows)
         since_us = self.since(funnel.definition)
-        return elsewhere or (since_us >= 0 and since_us + funnel.funnel.conversion_window.micros > first * width * MICROS)
+        if since_us < 0:
+            return set()
+        complete_us = since_us + funnel.funnel.conversion_window.micros
+        found = set()
+        for window in windows:
+            width, first = first_bucket(window, self.at_us)
+            if complete_us > first * width * MICROS:
+                found.add(window)
+        return found
 
     @property
     def gone(self) -> int:
@@ -261,12 +274,7 @@ class Reader:
             view.counts,
             {name: tuple((str(w), int(w)) for w in self.config.windows_of(f)) for name, f in funnels.items()},
             {name: view.adjusted(name) for name in funnels},
-            {
-                (f.funnel.name, str(window))
-                for f in view.plan.funnels
-                for window in self.config.windows_of(f.funnel)
-                if view.misses(f, int(window))
-            },
+            lambda name: {str(window) for window in view.missing(view.counts[name].plan, self.config.windows_of(funnels[name]))},
         )
 
 

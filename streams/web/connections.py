@@ -168,6 +168,8 @@ class Connection(H11Protocol):
         self._sent()
         self._unset_keepalive_if_required()  # which uvicorn leaves where the connection broke
         super().connection_lost(exc)
+        # What goes round in a circle would stay until Python's garbage collector looks, which is a pause for everybody.
+        self.app, self.cycle = self._app, None  # type: ignore[assignment]  # as uvicorn begins with it
 
     # Until there is a request
 

@@ -32,6 +32,11 @@ class Load:
     windows: tuple[str, ...] = ()
     by: str = ""
 
+    @property
+    def asks(self) -> bool:
+        """Whether it asks anything at all."""
+        return bool(self.requests or self.scrape_seconds or self.clients)
+
     def text(self) -> str:
         return json.dumps(asdict(self))
 
@@ -146,12 +151,12 @@ async def read(address: str, load: Load, begin: Callable[[], Awaitable[Any]]) ->
         await asyncio.gather(*[connection.begin(path) for connection in opened])
         listeners += [(connection, asyncio.create_task(_listen(connection, found))) for connection in opened]
     await begin()
-    asking, scraping = await Connection.open(address), await Connection.open(address)  # not before: an idle one is closed
     found.delays_ms.clear()
     until = time.monotonic() + load.seconds
     work: list[Awaitable[None]] = [asyncio.sleep(load.seconds)]
-    work += [_requests(load, asking, until, found)] if load.requests else []
-    work += [_scrapes(load, scraping, until, found)] if load.scrape_seconds else []
+    # Not opened before: an idle connection is closed.
+    work += [_requests(load, await Connection.open(address), until, found)] if load.requests else []
+    work += [_scrapes(load, await Connection.open(address), until, found)] if load.scrape_seconds else []
     await asyncio.gather(*work)
     for connection, task in listeners:
         task.cancel()

@@ -57,7 +57,7 @@ SETTLED_STEPS = 4
 SESSION_SECONDS = 120
 ROUNDS = 3  # of a span without readers, one with, one without, one with pages too
 QUIET_SECONDS = 60.0
-READERS_NICE = -10
+NICE = (-10, -5, -5)  # of those who ask, who scrapes, the pages
 LOOK_SECONDS = 0.005
 LOOKS_LEAST = 3
 PATIENCE_SECONDS = 200.0
@@ -208,19 +208,47 @@ class Watched:
 
 
 class Reading:
-    """The readers, in a process of their own."""
+    """The readers. Those who ask, who scrapes and the pages are processes of their own: none waits until another has read."""
 
     def __init__(self, address: str, load: Load) -> None:
+        self._children = [Reader(address, part, nice) for part, nice in zip(parts_of(load), NICE) if part.asks]
+        for child in self._children:
+            child.expect_ready()
+
+    def begin(self) -> None:
+        for child in self._children:
+            child.begin()
+
+    def end(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"took_ms": {}, "delays_ms": []}
+        for child in self._children:
+            one = child.end()
+            found["took_ms"].update(one["took_ms"])
+            found["delays_ms"] += one["delays_ms"]
+        return found
+
+
+def parts_of(load: Load) -> tuple[Load, Load, Load]:
+    """A load without all but requests, all but scrapes, all but pages."""
+    return replace(load, scrape_seconds=0, clients=0), replace(load, requests=0, clients=0), replace(load, requests=0, scrape_seconds=0)
+
+
+class Reader:
+    """One process of them."""
+
+    def __init__(self, address: str, load: Load, nice: int) -> None:
         command = [sys.executable, "-m", "tests.bench.readers", address, load.text()]
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         with suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, self._child.pid, READERS_NICE)
-        if self._line() != "ready\n":
-            raise FunnelwatchError("the readers could not begin; what they say is above")
+            os.setpriority(os.PRIO_PROCESS, self._child.pid, nice)
 
     def _line(self) -> str:
         assert self._child.stdout is not None
         return self._child.stdout.readline()
+
+    def expect_ready(self) -> None:
+        if self._line() != "ready\n":
+            raise FunnelwatchError("the readers could not begin; what they say is above")
 
     def begin(self) -> None:
         assert self._child.stdin is not None

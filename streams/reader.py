@@ -19,7 +19,7 @@ from schemas.funnel import Funnel
 from schemas.report import FunnelReport, FunnelSummary
 from streams.adjusting import Adjusting
 from streams.collector import SourceReading
-from streams.ledger.contract import Kept, Ledger, Position
+from streams.ledger.contract import Changes, Kept, Ledger, Position
 from streams.pauses import Work, give_way
 from streams.plan import FunnelPlan, Plan
 from streams.rates import breakdowns, overall, rate, stage_reports
@@ -31,6 +31,9 @@ from streams.windows import Cells, FunnelCounts, first_bucket
 
 ADDED_AT_ONCE = 1_000  # counts
 FORGOTTEN_AT_ONCE = 10  # funnels
+Ends = Mapping[str, Mapping[int, int]]  # source -> partition -> offset
+NO_ENDS: Ends = {}
+NOT_FOLLOWED = "", 0  # generation and sequence number of a shard whose position alone is asked for
 W = TypeVar("W", bound=int)  # a window, in seconds
 
 
@@ -163,24 +166,37 @@ class Reader:
         plan = Plan(self.config, source)
         return SourceView(source, plan, {f.funnel.name: FunnelCounts(f) for f in plan.funnels})
 
-    async def tick(self) -> None:
-        """Bring every source up to date. Raises StoreUnavailable."""
-        for name in self.views:
-            await self._tick_source(name)
+    async def tick(self, ends: Ends = NO_ENDS) -> None:
+        """Bring every source up to date. Raises StoreUnavailable.
+
+        `ends` is what this worker knows itself of where its partitions' logs end, which may have yet to come to the ledger.
+
+        All that is asked of the ledger is asked at once: while chunks are counted, an answer waits until one is done, and a
+        question after it for the next.
+        """
+        found = await asyncio.gather(*[self._tick_source(name, ends) for name in self.views], return_exceptions=True)
+        for failed in found:
+            if failed is not None:
+                raise failed
         self.read_at = time.monotonic()
 
-    async def _tick_source(self, name: str) -> None:
+    async def _tick_source(self, name: str, known: Ends) -> None:
         view, intake = self.views[name], f"{name}/intake"
-        # At once: while chunks are counted, each step of its own waits behind one.
-        shards, intakes, ends, intake_ends = await asyncio.gather(
-            self._ledger.shards(name), self._ledger.shards(intake), self._ledger.ends(name), self._ledger.ends(intake)
+        shards, intakes, ends, intake_ends, changes, intake_changes = await asyncio.gather(
+            self._ledger.shards(name),
+            self._ledger.shards(intake),
+            self._ledger.ends(name),
+            self._ledger.ends(intake),
+            self._changes({shard: (at.generation, at.sequence) for shard, at in view.positions.items()}),
+            self._changes(dict.fromkeys(view.intake, NOT_FOLLOWED)),
         )
-        if not await self._follow(view, shards):
+        if set(view.positions) != set(shards) or not await self._follow(view, changes):
             view = await self._read_whole(name, shards)
-        for shard, change in zip(intakes, await asyncio.gather(*[self._ledger.changes(shard, "", 0) for shard in intakes])):
+        new = [shard for shard in intakes if shard not in view.intake]
+        for shard, change in (*intake_changes.items(), *(await self._changes(dict.fromkeys(new, NOT_FOLLOWED))).items()):
             if change is not None:
                 view.intake[shard] = change.position
-        view.ends, view.intake_ends = ends, intake_ends
+        view.ends, view.intake_ends = {**ends, **known.get(name, {})}, {**intake_ends, **known.get(intake, {})}
         marks = [p.watermark_us for p in view.positions.values()]
         view.at_us = report_time(marks, self._clock(), view.at_us)
         if view.at_us is not None:
@@ -189,17 +205,16 @@ class Reader:
                 if number % FORGOTTEN_AT_ONCE == 0:
                     await give_way()
 
-    async def _follow(self, view: SourceView, shards: list[str]) -> bool:
+    async def _changes(self, since: Mapping[str, tuple[str, int]]) -> dict[str, Changes | None]:
+        """What was written to some shards since they had a generation and sequence number."""
+        found = await asyncio.gather(*[self._ledger.changes(shard, *known) for shard, known in since.items()])
+        return dict(zip(since, found))
+
+    async def _follow(self, view: SourceView, changes: Mapping[str, Changes | None]) -> bool:
         """Add what was written since; False when a shard has to be read whole."""
-        if set(view.positions) - set(shards):
+        if any(change is None or change.deltas is None for change in changes.values()):
             return False
-        if set(shards) - set(view.positions):
-            return False
-        since = {shard: view.positions[shard] for shard in shards}
-        found = await asyncio.gather(*[self._ledger.changes(s, at.generation, at.sequence) for s, at in since.items()])
-        if any(change is None or change.deltas is None for change in found):
-            return False
-        for shard, change in zip(since, found):
+        for shard, change in changes.items():
             if change is not None:
                 for buckets, totals in change.deltas or ():
                     await _add(view, buckets, totals)

@@ -86,6 +86,7 @@ class Service:
         self._delivery = Delivery(config, self._store, senders, self.worker.notification, web_url=web, dashboard_url=dashboard)
         self.worker.channels(senders)
         self._states: list[AlertState] = []
+        self._shown: Alerts | None = None  # as read in this tick
         self._ledger_text = LedgerText()
         self._failing: set[str] = set()
         self._reading_at = -math.inf  # when the last complete reading of the ledger began
@@ -119,8 +120,13 @@ class Service:
         self._note_partitions()
         self._begin_backfills()
         # Side by side as far as one does not need the other: while chunks are counted, each question to Redis waits behind one.
-        await self._guarded("publishing ends", self._publish_ends())
-        read, _ = await asyncio.gather(self._read(), self._guarded("holding the lease", self._leadership.hold()))
+        shows_alerts = self._leadership.fence is not None or self.hub.clients > 0
+        read, *_ = await asyncio.gather(
+            self._read(),
+            self._guarded("publishing ends", self._publish_ends()),
+            self._guarded("holding the lease", self._leadership.hold()),
+            self._guarded("reading alerts", self._read_alerts(shows_alerts)),
+        )
         self.worker.lease.set(self._leadership.fence is not None)
         await asyncio.gather(self._lead(), *([self._guarded("publishing reports", self.hub.publish())] if read else []))
 
@@ -149,7 +155,7 @@ class Service:
         began = time.monotonic()
         lag = sum(self._lag(partition) or 0 for partition in self._partitions())
         self._collecting.tick(began, behind=lag > BEHIND_RECORDS)
-        read = await self._guarded("reading the ledger", self.reader.tick())
+        read = await self._guarded("reading the ledger", self.reader.tick(self._ends()))
         if read:
             self._reading_at = began
             self.hub.renderings.clear()
@@ -160,9 +166,21 @@ class Service:
         intakes = {name: Intake(view.at_us, view.settled(now), _taken(view)) for name, view in views.items()}
         ruled = {rule.funnel: views[self.config.funnel(rule.funnel).source] for rule in self.config.alerts}
         adjusting = {name: view.adjusted(name) for name, view in ruled.items()}
-        for transition in await self._evaluator.tick(fence, self.reader.counts(), adjusting, intakes, now):
+        transitions = await self._evaluator.tick(fence, self.reader.counts(), adjusting, intakes, now)
+        for transition in transitions:
             log.info("alert", **transition.model_dump(mode="json"))
-        self._states = await self._desk.alert_states()
+        if transitions or self._shown is None:
+            self._states = await self._desk.alert_states()
+
+    async def _read_alerts(self, needed: bool) -> None:
+        """As they are at the beginning of a tick, for the metrics and for pages, where there are any."""
+        self._shown = None
+        if needed:
+            self._shown = await self._alerts_now()
+
+    async def _alerts_now(self) -> Alerts:
+        self._states, transitions = await asyncio.gather(self.alert_states(), self.transitions(TRANSITIONS_STREAMED))
+        return Alerts(states=self._states, transitions=transitions)
 
     async def _guarded(self, what: str, work: Coroutine[Any, Any, object]) -> bool:
         """Do one part of a tick; a failure is logged when it begins and when it ends, and stops nothing."""
@@ -205,14 +223,17 @@ class Service:
                 self.custodian.resync(partition, BackfillAsked())
 
     async def _publish_ends(self) -> None:
+        await asyncio.gather(*[self.ledger.publish_ends(name, ends) for name, ends in self._ends().items()])
+
+    def _ends(self) -> dict[str, dict[int, int]]:
+        """By source and partition, where the logs end that are read here."""
         by_source: dict[str, dict[int, int]] = {}
         for partition in self._partitions():
             end = self._end(partition)
             if end is not None:
                 # The log's end as the broker reports it can trail what was already read.
                 by_source.setdefault(partition.shard.rpartition(":")[0], {})[partition.tp.partition] = max(end, partition.stored)
-        for name, ends in by_source.items():
-            await self.ledger.publish_ends(name, ends)
+        return by_source
 
     def _partitions(self) -> list[Partition]:
         return self.custodian.partitions() if self.custodian else []
@@ -258,8 +279,7 @@ class Service:
         return await self._desk.alert_states()
 
     async def _alerts(self) -> bytes:
-        states, transitions = await asyncio.gather(self.alert_states(), self.transitions(TRANSITIONS_STREAMED))
-        shown = Alerts(states=states, transitions=transitions)
+        shown = self._shown or await self._alerts_now()  # where nobody listened when the tick began, or Redis did not answer then
         return shown.model_dump_json().encode()
 
     async def transitions(self, limit: int) -> list[Transition]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -259,6 +260,61 @@ async def test_lag_is_what_lies_between_the_ends_and_the_positions(reader: Reade
     assert (await read(reader)).lag == 3
     await ledger.publish_ends("web", {0: 1})
     assert (await read(reader)).lag == 0, "an end that is older than the position is no lead"
+
+
+async def test_what_this_worker_knows_of_the_ends_itself_counts_before_what_the_ledger_was_told(
+    reader: Reader, writer: Writer, ledger: MemoryLedger
+) -> None:
+    """Else a backlog that has just begun would be none yet, and rules be judged in its middle."""
+    await writer.write(event("a", 0))
+    await ledger.publish_ends("web", {0: 1, 1: 4})
+    await reader.tick({"web": {0: 50_000}})
+    assert reader.report("f", MINUTE).lag == 49_999
+    assert reader.views["web"].ends == {0: 50_000, 1: 4}
+
+
+class Queue(CountedLedger):
+    """Answers only when nobody asks anything more: how many were answered at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounds: list[int] = []
+        self._asked = 0
+
+    async def _wait(self) -> None:
+        self._asked += 1
+        for _ in range(50):
+            await asyncio.sleep(0)
+        if self._asked:
+            self.rounds.append(self._asked)
+            self._asked = 0
+
+    async def shards(self, source: str) -> list[str]:
+        await self._wait()
+        return await super().shards(source)
+
+    async def ends(self, source: str) -> dict[int, int]:
+        await self._wait()
+        return await super().ends(source)
+
+    async def changes(self, shard: str, generation: str, since: int) -> Changes | None:
+        await self._wait()
+        return await super().changes(shard, generation, since)
+
+
+async def test_a_reading_waits_once_however_many_sources_and_shards_there_are(clock: Clock) -> None:
+    ledger = Queue()
+    writers = [Writer(ledger, f"web:{number}") for number in range(3)]
+    for writer in writers:
+        await writer.write(event("a", 0, writer.shard))
+    reader = Reader(CONFIG, ledger, clock)
+    await reader.tick()
+    for writer in writers:
+        await writer.write(event("a", 1, writer.shard + "+"))
+    ledger.rounds.clear()
+    await reader.tick()
+    assert users(reader.report("f", MINUTE))[0] == 6
+    assert ledger.rounds == [4 * len(CONFIG.sources) + 3]
 
 
 async def test_records_that_wait_to_be_re_keyed_are_lag_and_their_rejects_are_fates(

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from aiokafka import TopicPartition
 from pydantic import SecretStr
 
 from schemas.duration import Duration
+from schemas.report import AlertState
 from schemas.settings import RedisSettings, Settings, WorkerSettings
 from streams import service as module
 from streams.custody import Custodian
@@ -58,12 +60,13 @@ class Told:
 async def test_the_collector_is_told_whether_records_wait(valkey: Valkey, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Collecting", Told)
     service = Service(CONFIG, Settings(redis=RedisSettings(url=SecretStr(valkey.url), prefix=unique_name)), "test")
-    ends = {"first": 0, "second": module.BEHIND_RECORDS}
-    partitions = [SimpleNamespace(tp=tp, stored=stored) for tp, stored in (("first", 500), ("second", 10))]
+    first, second = (TopicPartition("clicks", number) for number in (0, 1))
+    ends = {first: 0, second: module.BEHIND_RECORDS}
+    partitions = [SimpleNamespace(tp=tp, shard=f"web:{tp.partition}", stored=stored) for tp, stored in ((first, 500), (second, 10))]
     service.custodian = cast("Custodian", SimpleNamespace(partitions=lambda: partitions, consumer=SimpleNamespace(highwater=ends.get)))
     try:
         await service._read()
-        ends["first"] = 600
+        ends[first] = 600
         await service._read()
         assert cast("Told", service._collecting).behind == [False, True]
     finally:
@@ -91,4 +94,28 @@ async def test_pages_have_what_was_read_however_long_rules_take_to_be_judged(
     finally:
         judged.set()
         await ticking
+        await service.close()
+
+
+async def test_a_tick_asks_for_the_alerts_once_for_metrics_and_pages(
+    valkey: Valkey, unique_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    alert_states = Service.alert_states
+
+    async def counted(self: Service) -> list[AlertState]:
+        asked.append(self.hub.tick)
+        return await alert_states(self)
+
+    monkeypatch.setattr(Service, "alert_states", counted)
+    service = Service(CONFIG, Settings(redis=RedisSettings(url=SecretStr(valkey.url), prefix=unique_name)), "test")
+    try:
+        await service._tick()  # nobody leads, and nobody listens yet
+        assert asked == []
+        page = service.hub.join(select(CONFIG, (), None, "users", None))
+        await service._tick()
+        await service._tick()
+        assert asked == [1, 2]
+        service.hub.leave(page)
+    finally:
         await service.close()

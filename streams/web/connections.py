@@ -28,7 +28,7 @@ from typing import Any, ClassVar, cast
 
 import h11
 import structlog
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from alerting.limits import Bucket
@@ -51,7 +51,6 @@ BACKLOG = 512  # in the kernel: who asks waits behind them
 FILES_KEPT = 256  # for Kafka, Redis, the log and what else there is
 FILES_WANTED = 8192
 BURST_SECONDS = 5
-BEGINNING_AT_ONCE = 5  # streams, of a millisecond each: a thousand pages come back together, and others want to be answered meanwhile
 STREAM = "/api/v1/stream"
 PROBES = frozenset({"/livez", "/readyz"})
 PROBES_PER_SECOND = 50
@@ -86,7 +85,6 @@ class Room:
         self.waiting: dict[Connection, None] = {}
         self.let_go: dict[str, int] = {}
         self._told_at: float | None = None
-        self.beginning = asyncio.Semaphore(BEGINNING_AT_ONCE)  # of streams, each until it has its first bytes
         self._requests, self._probes = (measure(n, now) for n in (requests_per_second, PROBES_PER_SECOND))
 
     def enter(self, newcomer: Connection, connections: int, now: float) -> bool:
@@ -228,15 +226,7 @@ class Connection(H11Protocol):
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         scope[LINE] = Written(self.transport, chunked=scope["http_version"] >= "1.1")  # as h11 does it
         try:
-            await self.room.beginning.acquire()
-            with contextlib.ExitStack() as beginning:
-                beginning.callback(self.room.beginning.release)
-
-                async def begun(message: Message) -> None:
-                    await send(message)
-                    beginning.close()
-
-                await self._app(scope, receive, begun)
+            await self._app(scope, receive, send)
         finally:
             self.room.addresses.end(address)
 

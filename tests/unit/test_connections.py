@@ -311,44 +311,6 @@ async def test_one_address_has_so_many_connections_unless_it_is_a_proxy(serve: A
     assert (await served.ask()).startswith("HTTP/1.1 200")
 
 
-async def test_of_many_streams_that_come_at_once_a_few_begin_and_then_others_have_their_turn(serve: Any) -> None:
-    served = await serve()
-    beginning, most, turn = 0, 0, asyncio.Event()
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        nonlocal beginning, most
-        if scope["path"] == module.STREAM:
-            beginning += 1
-            most = max(most, beginning)
-            await turn.wait()
-            beginning -= 1
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        else:
-            await type(served).app(served, scope, receive, send)
-
-    served.server.config.loaded_app = app
-    streams = [await served.open(b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(4 * module.BEGINNING_AT_ONCE)]
-    await until(lambda: beginning == module.BEGINNING_AT_ONCE)
-    assert (await served.ask()).startswith("HTTP/1.1 200")
-    turn.set()
-    for reader, _ in streams:
-        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
-    assert most == module.BEGINNING_AT_ONCE
-
-
-async def test_a_stream_that_fails_before_it_begins_makes_room_for_the_next(serve: Any) -> None:
-    served = await serve()
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        raise OSError("away")
-
-    served.server.config.loaded_app = app
-    for _ in range(2 * module.BEGINNING_AT_ONCE):
-        assert (await served.ask(b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n\r\n")).startswith("HTTP/1.1 500")
-
-
 async def test_half_of_them_may_be_streams(serve: Any) -> None:
     served = await serve(connections_per_address=4, proxies="10.0.0.0/8")
     listening = [await served.open(b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(2)]

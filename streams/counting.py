@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from schemas.duration import MICROS
 from schemas.event import Batch, Rejected
@@ -42,6 +43,14 @@ class Pending:
     arrived: Arrived
     own_ids: Sequence[str] = ()  # with pseudonyms: event_ids as they came
     former: Mapping[str, str] = field(default_factory=dict)  # of the missing, where they may be stored under a former pseudonym
+
+    def columns(self) -> list[list[Any]]:
+        """All that it holds by event, for whoever empties it in steps, when it is folded and not needed any more."""
+        batch, prepared, gathered = self.batch, self.prepared, self.gathered
+        places: list[Any] = list(gathered.places.values())
+        gathered.places.clear()
+        return [batch.times, batch.entities, batch.names, batch.ids, batch.records, batch.raws,
+                prepared.matches, prepared.values, gathered.held, places]  # fmt: skip
 
     @property
     def unknown(self) -> Mapping[Registry, set[str]]:

@@ -80,6 +80,7 @@ class RedisProcess(Process):
             "daemonize": "no",
             "save": "",
             "maxmemory-policy": "noeviction",
+            "hash-max-listpack-entries": "128",
         }
 
     def arguments(self) -> list[str]:

@@ -30,7 +30,7 @@ from streams.watermark import is_catching_up, is_stale, report_time
 from streams.windows import Cells, FunnelCounts, first_bucket
 
 ADDED_AT_ONCE = 1_000  # counts
-FORGOTTEN_AT_ONCE = 10  # funnels
+FORGOTTEN_AT_ONCE = 3  # funnels
 Ends = Mapping[str, Mapping[int, int]]  # source -> partition -> offset
 NO_ENDS: Ends = {}
 NOT_FOLLOWED = "", 0  # generation and sequence number of a shard whose position alone is asked for

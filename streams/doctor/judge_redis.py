@@ -13,6 +13,7 @@ from streams.doctor.probes import KEYS
 
 LEAST = (7, 0)
 FULL, NEARLY_FULL = 0.95, 0.8
+SMALL_HASH_WANTED, SMALL_HASH_MOST = 128, 256  # fields
 CLOCK_FAIL_SECONDS, CLOCK_WARN_SECONDS = 30.0, 2.0
 # setting: what it must be, how bad it is otherwise, and why
 WANTED: dict[str, tuple[str, State, str]] = {
@@ -50,6 +51,7 @@ def _node(node: Node) -> Iterator[Finding]:
             yield Finding("redis", state, where, f"{name} is {found}: {why}", f"set {name} {wanted}")
     if node.settings is not None and all(node.settings.get(name, wanted) == wanted for name, (wanted, _, _) in WANTED.items()):
         yield Finding("redis", "ok", where, "keeps what it is given, and throws nothing away")
+    yield from _hashes(where, node.settings or {})
     yield from _clock(where, node.ahead_seconds)
     yield from _allowed(where, node)
 
@@ -87,6 +89,13 @@ def _memory(where: str, info: Mapping[str, object]) -> Iterator[Finding]:
         yield Finding("redis", "fail" if share >= FULL else "warn", where, said, remedy)
     else:
         yield Finding("redis", "ok", where, said)
+
+
+def _hashes(where: str, settings: Mapping[str, str]) -> Iterator[Finding]:
+    most = settings.get("hash-max-listpack-entries", "")
+    if most.isdecimal() and int(most) > SMALL_HASH_MOST:
+        said = f"hash-max-listpack-entries is {most}: counting by many values takes it twice as long as need be"
+        yield Finding("redis", "warn", where, said, f"set hash-max-listpack-entries {SMALL_HASH_WANTED}")
 
 
 def _number(info: Mapping[str, object], name: str) -> int:

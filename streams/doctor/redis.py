@@ -20,7 +20,7 @@ from streams.doctor.probes import Probe, doctor_keys, probes
 from streams.redis_client import address_of, connect
 from streams.redis_errors import FAILURES, remedy, said
 
-SETTINGS = ("appendonly", "aof-load-truncated", "maxmemory-policy")
+SETTINGS = ("appendonly", "aof-load-truncated", "maxmemory-policy", "hash-max-listpack-entries")
 PROBE_SECONDS = 60
 Ask = Callable[..., Awaitable[Any]]
 

@@ -12,7 +12,8 @@
 -- A script that fails midway keeps what it wrote, so everything that can be wrong is looked at before
 -- the first write. The first write is the relative counter `seq`, the last one sets `done` to the same
 -- number together with the position: if they differ on entry, a write was torn.
-local EXACT = 9007199254740992 -- 2^53: whole numbers below it are exact in Lua
+local EXACT = 9007199254740992 -- 2^53: whole numbers below it are exact in Lua, and Redis writes them without a point or exponent
+local call, type, tonumber, unpack = redis.call, type, tonumber, unpack -- a chunk of many funnels has tens of thousands of counts
 local meta, states_key, journal = KEYS[1], KEYS[2], KEYS[3]
 local fenced = ARGV[13] == '1'
 
@@ -58,7 +59,10 @@ for i = 1, #counts, 2 do
   if type(counts[i]) ~= 'string' or type(cells) ~= 'table' or #cells % 2 ~= 0 then return {'error', 'counts are malformed'} end
   if not is_hash(ARGV[11] .. counts[i]) then return {'error', 'a key of counts has another type'} end
   for j = 1, #cells, 2 do
-    if type(cells[j]) ~= 'string' or not delta_ok(cells[j + 1]) then return {'error', 'a count is malformed'} end
+    local delta = cells[j + 1]
+    if type(cells[j]) ~= 'string' or not (type(delta) == 'number' and delta % 1 == 0 or whole(delta)) then
+      return {'error', 'a count is malformed'}
+    end
   end
 end
 local fates, upstream, gone, began = fields[1], fields[2], fields[3], fields[4]
@@ -87,21 +91,25 @@ for i = 1, #counts, 2 do
   local key, cells = ARGV[11] .. counts[i], counts[i + 1]
   -- Read, add and write many at once: a command for each count would cost several times as much.
   for first = 1, #cells, 4000 do
-    local names, pairs_of = {}, {}
-    for j = first, math.min(first + 3999, #cells), 2 do names[#names + 1] = cells[j] end
-    local stored = redis.call('HMGET', key, unpack(names))
-    for j = 1, #names do
+    local last, names, n = math.min(first + 3999, #cells), {}, 0
+    for j = first, last, 2 do
+      n = n + 1
+      names[n] = cells[j]
+    end
+    local stored, written, m = call('HMGET', key, unpack(names, 1, n)), {}, 0
+    for j = 1, n do
       local delta, was = cells[first + 2 * j - 1], tonumber(stored[j] or 0)
       -- `was` is none for a field that is no number, and text is a delta that is past what is exact.
-      if was and type(delta) == 'number' and is_exact(was) and is_exact(was + delta) then
-        pairs_of[#pairs_of + 1] = names[j]
-        pairs_of[#pairs_of + 1] = string.format('%.0f', was + delta)
+      local sum = was and type(delta) == 'number' and was > -EXACT and was < EXACT and was + delta
+      if sum and sum > -EXACT and sum < EXACT then
+        written[m + 1], written[m + 2] = names[j], sum
+        m = m + 2
       else
         -- Only a sum past 64 bits can fail here; it stays where it was, and the rest goes on.
         redis.pcall('HINCRBY', key, names[j], delta)
       end
     end
-    if #pairs_of > 0 then redis.call('HSET', key, unpack(pairs_of)) end
+    if m > 0 then call('HSET', key, unpack(written, 1, m)) end
   end
   if string.sub(counts[i], 1, 2) == 'c:' then redis.call('EXPIRE', key, ttl) end
 end

@@ -16,6 +16,7 @@ from tests.bench import machine, page, report
 from tests.bench.backtests import backtests
 from tests.bench.contenders import FunnelwatchBefore
 from tests.bench.growth import growth
+from tests.bench.hashes import hashes
 from tests.bench.latency import latency
 from tests.bench.memory import memory
 from tests.bench.page import Section
@@ -89,9 +90,12 @@ def _stages(options: argparse.Namespace) -> Iterator[str]:
     yield from stages(list(clicks(options.events, options.entities)), names)
 
 
-def _memory(_: argparse.Namespace) -> Iterator[str]:
-    with RedisServer(required("redis_server_binary")) as redis:
-        yield from memory(redis.url)
+def _with_redis(lines: Callable[[str], Iterator[str]]) -> Callable[[argparse.Namespace], Iterator[str]]:
+    def run(_: argparse.Namespace) -> Iterator[str]:
+        with RedisServer(required("redis_server_binary")) as redis:
+            yield from lines(redis.url)
+
+    return run
 
 
 def _warehouse(options: argparse.Namespace) -> Iterator[str]:
@@ -115,7 +119,8 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Iterator[str]], str]] = {
     "growth": (lambda _: growth(), "say how the cost of an event grows with people, funnels and what else"),
     "replay": (lambda _: replays(), "replay files of a million and of ten million events, and say how fast and in how much memory"),
     "backtest": (lambda _: backtests(), "put a month of history through alert rules, and say how long that takes beside a replay"),
-    "memory": (_memory, "say how many bytes an entity takes"),
+    "memory": (_with_redis(memory), "say how many bytes an entity takes"),
+    "hashes": (_with_redis(hashes), "say how long Redis is at a chunk of many funnels, by one of its settings"),
     "read": (_with_parts(reading), "say how quickly readers are answered, and what that costs counting"),
     "scale": (_with_parts(scale), "say how many events a second more workers and machines can do"),
 }
@@ -164,6 +169,7 @@ def sections(options: argparse.Namespace) -> Iterator[Section]:
     yield Section("Memory", ("--memory",))
     yield Section("A file again", ("--replay",))
     yield Section("Alert rules over a month", ("--backtest",))
+    yield Section("A chunk of many funnels in Redis", ("--hashes",))
     yield Section("Readers", ("--read",))
     yield Section("More workers and machines", ("--scale",))
 

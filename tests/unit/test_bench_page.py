@@ -100,4 +100,4 @@ def test_every_section_is_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     for section in found:
         monkeypatch.setattr("sys.argv", ["bench", *section.flags])
         assert bench.arguments().report is None
-    assert len({section.title for section in found}) == len(found) == 10
+    assert len({section.title for section in found}) == len(found) == 11

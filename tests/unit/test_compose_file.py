@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from schemas.config import load
+from streams.doctor.judge_redis import SMALL_HASH_WANTED
 from streams.permissions import redis_user
 from tests.parts.compose import COMPOSE, DEPLOY, services
 
@@ -96,6 +97,7 @@ def test_redis_is_set_up_as_a_ledger_must_be() -> None:
     settings = dict(line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#"))
     wanted = {"appendonly": "yes", "maxmemory-policy": "noeviction", "aof-load-truncated": "no", "aclfile": "/etc/redis/users.acl"}
     assert wanted.items() <= settings.items()
+    assert int(settings["hash-max-listpack-entries"]) == SMALL_HASH_WANTED
     assert settings["maxmemory"] == "640mb"
     assert SERVICES["redis"]["deploy"]["resources"]["limits"]["memory"] == "1g"  # the rest is for writing the log anew
 

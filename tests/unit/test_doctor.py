@@ -38,7 +38,7 @@ KAFKA = KafkaFacts(
     {"clicks": SOURCE, "clicks.by-entity": SOURCE, "clicks.dead-letter": Topic(1, 3, operations=MAY)},
     frozenset({"READ", "DESCRIBE"}),
 )
-SAFE = {"appendonly": "yes", "aof-load-truncated": "no", "maxmemory-policy": "noeviction"}
+SAFE = {"appendonly": "yes", "aof-load-truncated": "no", "maxmemory-policy": "noeviction", "hash-max-listpack-entries": "128"}
 INFO: dict[str, Any] = {"redis_version": "7.0.15", "role": "master", "used_memory": 100, "maxmemory": 1000}
 NODE = Node(Server("redis://r:6379/0"), INFO, SAFE, 0.1, "fw")
 
@@ -143,6 +143,7 @@ def test_what_travels_readably_is_told() -> None:
         (replace(NODE, settings=SAFE | {"appendonly": "no"}), "fail", "appendonly is no: a restart forgets"),
         (replace(NODE, settings=SAFE | {"maxmemory-policy": "allkeys-lru"}), "fail", "maxmemory-policy is allkeys-lru"),
         (replace(NODE, settings=SAFE | {"aof-load-truncated": "yes"}), "warn", "aof-load-truncated is yes"),
+        (replace(NODE, settings=SAFE | {"hash-max-listpack-entries": "512"}), "warn", "hash-max-listpack-entries is 512: counting by many"),
         (replace(NODE, settings=None, info=None), "warn", "its settings cannot be asked"),
         (replace(NODE, ahead_seconds=3.0), "warn", "its clock is 3.0 s ahead of ours"),
         (replace(NODE, ahead_seconds=-31.0), "fail", "its clock is 31.0 s behind ours"),

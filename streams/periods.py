@@ -64,7 +64,8 @@ class Span:
         self._worth, self._past, self._plan = worth, Past(counts, at_us), counts.plan
         self._rates: dict[tuple[int, Split | None], Rate] = {}
         self._pending: dict[Split | None, int] = {}
-        self._width, self.start_us, self.end_us = self._snapped(period_us, at_us)
+        width, self.start_us, self.end_us = self._snapped(period_us, at_us)
+        self._finished_us = self._past.finished_us(width, self.start_us, self.end_us)
 
     def _snapped(self, period_us: tuple[int, int], at_us: int) -> tuple[int, int, int]:
         families = frozenset((ENTRIES, CONVERSIONS if self._worth is None else CONVERTED))
@@ -112,8 +113,7 @@ class Span:
         return found
 
     def _finished(self, stage: int, split: Split | None, *, pending: bool) -> tuple[int, int]:
-        until_us = self._past.finished_us(self._width, self.start_us, self.end_us)
-        start_us, end_us = (until_us, self.end_us) if pending else (self.start_us, until_us)
+        start_us, end_us = (self._finished_us, self.end_us) if pending else (self.start_us, self._finished_us)
         names = [cell(family, stage, *(split or ())) for family in (CONVERSIONS, ENTRIES)]
         converted, opened = (self._past.between(name, start_us, end_us) for name in names)
         return converted, opened

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from streams.custody import Custodian, Lane, Partition
 from streams.dead_letter import RejectLimit, dead_letters
 from streams.ledger.contract import Ledger, Write
 from streams.metrics import WorkerMetrics
-from streams.pauses import give_way, in_turns
+from streams.pauses import in_turns, let_go
 from streams.plan import Plan
 from streams.producer import AckedProducer, Outgoing
 from streams.reading import Reading
@@ -208,7 +208,7 @@ class CountingAgent(Agent):
         letters = dead_letters(self._source, opened.chunk.tp, opened.records, counted.rejected)
         await self._custodian.submit(partition, counted.write, self._set_aside(letters) if letters else None)
         del counted, letters
-        await let_go([opened.chunk.records, *pending.columns()])
+        await let_go([opened.chunk.records, *pending.columns()], LET_GO_AT_ONCE)
 
     def _report(self, shard: str, checked: Checked) -> None:
         self._metrics.audit_difference.labels(self._source.name).inc(checked.more)
@@ -280,14 +280,6 @@ class RekeyingAgent(Agent):
             *carried_headers(self._source, record),
         ]
         return self._source.keyed_topic, entity.encode(), record.value, headers
-
-
-async def let_go(columns: Iterable[list[Any]]) -> None:
-    """Empty columns some rows at a time: all at once, those of a chunk of thousands of records are a pause of 20 ms."""
-    while columns := [column for column in columns if column]:
-        for column in columns:
-            del column[-LET_GO_AT_ONCE:]
-        await give_way()
 
 
 def not_seen(records: Sequence[Any], highest: Mapping[int, int]) -> tuple[list[Any], dict[int, int]]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 from streams.turns import Steps, T
 
@@ -84,4 +84,12 @@ async def in_turns(steps: Steps[T]) -> T:
             next(steps)
         except StopIteration as done:
             return cast(T, done.value)
+        await give_way()
+
+
+async def let_go(columns: Iterable[list[Any]], rows: int) -> None:
+    """Empty columns, so many rows at a time: all at once, those of a chunk of a hundred funnels are a pause of 20 ms."""
+    while columns := [column for column in columns if column]:
+        for column in columns:
+            del column[-rows:]
         await give_way()

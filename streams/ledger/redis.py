@@ -48,7 +48,7 @@ from streams.ledger.contract import (
     Snapshot,
     Write,
 )
-from streams.pauses import Work, give_way
+from streams.pauses import Work, give_way, let_go
 from streams.redis_errors import FAILURES, remedy, said
 from streams.tally import BucketKey
 from streams.values import Registry
@@ -226,7 +226,7 @@ class RedisLedger:
         """What this process wrote of the new entries, which need not be read back; only while the shard is still its own."""
         own = self._own.get(shard, deque())
         while own and (own[0].token != token or own[0].generation != position.generation or own[0].sequence <= since):
-            await _let_go(own.popleft().entry)
+            await let_go([list(own.popleft().entry[0].values())], LET_GO_AT_ONCE)
         return [found.entry for found in own if found.sequence <= position.sequence]
 
     async def _journal(self, shard: str, generation: str, since: int, expected: int) -> Changes | None:
@@ -290,7 +290,7 @@ async def _answer(call: Awaitable[T]) -> T:
 
 PACKED_AT_ONCE = 1_000  # counts, or names and states
 PARSED_AT_ONCE = 5_000  # counts
-LET_GO_AT_ONCE = 5_000  # counts
+LET_GO_AT_ONCE = 50  # buckets, of some hundred counts
 
 _packer = msgpack.Packer(use_bin_type=False, buf_size=1 << 21)  # room for a chunk's states, taken once
 _array_header: Any = msgpack.Packer().pack_array_header
@@ -360,15 +360,6 @@ async def _parse_counts(flat: Sequence[Any]) -> tuple[dict[BucketKey, Cells], di
             buckets[int(numbers[0]), int(numbers[1]), int(numbers[2])] = cells
         await work.did(1 + len(cells))
     return buckets, totals
-
-
-async def _let_go(entry: Entry) -> None:
-    """Free what an entry held in steps: all at once, a chunk of a hundred funnels is a pause of 20 ms."""
-    work = Work(LET_GO_AT_ONCE)
-    held = list(entry[0].values())
-    del entry
-    while held:
-        await work.did(len(held.pop()))
 
 
 async def _entry(packed: bytes) -> tuple[dict[BucketKey, Cells], dict[int, Cells]]:

@@ -15,18 +15,17 @@ from statistics import median
 from typing import Any
 
 from pydantic import SecretStr
-from redis.asyncio import Redis
 
 from schemas.config import Config
-from schemas.errors import FunnelwatchError
 from schemas.settings import RedisSettings
 from streams.counting import ShardCount
 from streams.doctor.judge_redis import SMALL_HASH_WANTED
-from streams.ledger.contract import Ok, Snapshot, Write
+from streams.ledger.contract import Snapshot, Write
 from streams.ledger.redis import RedisLedger
 from streams.plan import Plan
 from streams.redis_client import connect
 from tests.bench.markdown import table
+from tests.bench.memory import applied, used_bytes
 from tests.bench.own_work import admit_all
 from tests.bench.reading import FUNNELS, VALUES, many, visits
 
@@ -84,17 +83,12 @@ async def _sent(url: str, entries: int, chunks: list[Write], shard: ShardCount) 
     try:
         await client.flushall()
         await client.config_set(SETTING, entries)
-        before = await _used_mb(client)
+        before = await used_bytes(client)
         ledger = RedisLedger(client)
         claim = await ledger.claim(SHARD, 1, 0)
-        took = []
-        for write in chunks:
-            outcome = await ledger.apply(claim, write)
-            if not isinstance(outcome, Ok):
-                raise FunnelwatchError(f"Redis answered {outcome} where nobody else writes; is the server used by others?")
-            took.append(outcome.seconds)
+        took = [(await applied(ledger, claim, write)).seconds for write in chunks]
         found = await ledger.snapshot(SHARD, [(f.definition, k.seconds, k.count) for f in shard.plan.funnels for k in f.kept])
-        return median(took[-TAKEN_LAST:]), await _used_mb(client) - before, _comparable(found)
+        return median(took[-TAKEN_LAST:]), (await used_bytes(client) - before) / 1e6, _comparable(found)
     finally:
         await client.aclose()
 
@@ -102,8 +96,3 @@ async def _sent(url: str, entries: int, chunks: list[Write], shard: ShardCount) 
 def _comparable(found: Snapshot | None) -> Snapshot | None:
     """Without the generation, which is new each time the ledger is begun."""
     return None if found is None else replace(found, position=replace(found.position, generation=""))
-
-
-async def _used_mb(client: Redis) -> float:
-    found: Any = await client.info("memory")
-    return float(found["used_memory"] - found["mem_clients_normal"] - found["mem_aof_buffer"]) / 1e6

@@ -95,7 +95,7 @@ async def _held(url: str, case: Case) -> tuple[Held, Held]:
     client = connect(RedisSettings(url=SecretStr(url), timeout_seconds=TIMEOUT_SECONDS))
     try:
         await client.flushall()
-        empty = await _used(client)
+        empty = await used_bytes(client)
         shard = _shard(case)
         ledger = RedisLedger(client)
         claim = await ledger.claim(SHARD, 1, 0)
@@ -103,7 +103,7 @@ async def _held(url: str, case: Case) -> tuple[Held, Held]:
         before = await _measured(client, shard, empty)
         resting = _resting(shard)
         for part in _parts(list(resting.items())):
-            await _apply(ledger, claim, Write(end, end, Deltas(watermark_us=shard.watermark_us), dict(part)))
+            await applied(ledger, claim, Write(end, end, Deltas(watermark_us=shard.watermark_us), dict(part)))
         shard.states = resting
         return before, await _measured(client, shard, empty)
     finally:
@@ -147,15 +147,17 @@ async def _count(ledger: RedisLedger, claim: Claim, shard: ShardCount, traffic: 
         values, keys = [_value(click) for click in found], [click.key() for click in found]
         pending = shard.decode(start, start + len(found), values, keys, time.time_ns() // 1000)
         admit_all(shard, pending)
-        await _apply(ledger, claim, shard.fold(pending).write)
+        await applied(ledger, claim, shard.fold(pending).write)
         start += len(found)
     return start
 
 
-async def _apply(ledger: RedisLedger, claim: Claim, write: Write) -> None:
+async def applied(ledger: RedisLedger, claim: Claim, write: Write) -> Ok:
+    """What the ledger says of a write that it took. Raises FunnelwatchError where it did not."""
     outcome = await ledger.apply(claim, write)
     if not isinstance(outcome, Ok):
         raise FunnelwatchError(f"Redis answered {outcome} where nobody else writes; is the server used by others?")
+    return outcome
 
 
 def _resting(shard: ShardCount) -> dict[str, bytes]:
@@ -173,10 +175,10 @@ async def _measured(client: Redis, shard: ShardCount, empty: int) -> Held:
     people = len(shard.states)
     in_redis: Any = await client.memory_usage(f"{{fw:{SHARD}}}:states", samples=0)
     packed = sum(map(len, shard.states.values()))
-    return Held(packed / people, in_redis / people, _traced(shard.states) / people, await _used(client) - empty)
+    return Held(packed / people, in_redis / people, _traced(shard.states) / people, await used_bytes(client) - empty)
 
 
-async def _used(client: Redis) -> int:
+async def used_bytes(client: Redis) -> int:
     """Bytes of data: without what clients and the log wait with."""
     found: Any = await client.info("memory")
     return int(found["used_memory"] - found["mem_clients_normal"] - found["mem_aof_buffer"])

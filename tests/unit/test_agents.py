@@ -12,7 +12,6 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from faust.types import TP
 from schemas.config import Config
 from schemas.errors import StoreUnavailable
 from streams import custody
-from streams.agents import LANE_CHUNKS, LET_GO_AT_ONCE, CountingAgent, RekeyingAgent, let_go, not_seen
+from streams.agents import LANE_CHUNKS, CountingAgent, RekeyingAgent, not_seen
 from streams.counting import SLICE_RECORDS, ShardCount
 from streams.custody import BackfillAsked, Custodian, Partition, Watched
 from streams.ledger.contract import Claim, Outcome, Position, Snapshot, Write
@@ -302,17 +301,6 @@ async def test_what_a_counted_chunk_held_is_let_go_of(make_desk: MakeDesk) -> No
     await desk.agent.process(chunk)
     await until(lambda: desk.partitions[0].stored == len(PEOPLE) and not chunk.records)
     assert await desk.books() == await expected(make_desk)
-
-
-async def test_it_is_let_go_of_some_rows_at_a_time() -> None:
-    columns: list[list[Any]] = [list(range(4 * LET_GO_AT_ONCE)), ["x"], []]
-    sizes = [len(columns[0])]
-    letting = asyncio.create_task(let_go(columns))
-    while not letting.done():
-        await asyncio.sleep(0)
-        sizes.append(len(columns[0]))
-    assert columns == [[], [], []]
-    assert max(before - after for before, after in pairwise(sizes)) == LET_GO_AT_ONCE
 
 
 async def test_a_full_lane_makes_the_consumer_wait(make_desk: MakeDesk) -> None:

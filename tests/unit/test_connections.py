@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -309,6 +311,23 @@ async def test_one_address_has_so_many_connections_unless_it_is_a_proxy(serve: A
         writer.close()
     await until(lambda: served.room.addresses.known == 0)
     assert (await served.ask()).startswith("HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("sent", [GOOD, b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n\r\n"])
+async def test_of_a_connection_that_ended_nothing_is_left_for_the_collector(serve: Any, sent: bytes) -> None:
+    """Its look is a pause for everybody."""
+    served = await serve()
+    gc.collect()
+    gc.disable()
+    try:
+        reader, writer = await served.open(sent)
+        await until(lambda: bool(served.server.server_state.connections))
+        (connection,) = (weakref.ref(one) for one in served.server.server_state.connections)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        writer.close()
+        await until(lambda: connection() is None)
+    finally:
+        gc.enable()
 
 
 async def test_half_of_them_may_be_streams(serve: Any) -> None:

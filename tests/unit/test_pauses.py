@@ -7,6 +7,7 @@ import gc
 import time
 import weakref
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -107,3 +108,14 @@ def test_where_records_wait_what_is_new_is_put_aside_until_everything_is_looked_
     collecting.tick(100.0 + pauses.ALL_SECONDS, behind=True)
     assert gone() is None
     assert gc.get_freeze_count() == 0
+
+
+async def test_columns_are_let_go_of_some_rows_at_a_time() -> None:
+    columns: list[list[int]] = [list(range(40)), [1], []]
+    sizes = [len(columns[0])]
+    letting = asyncio.create_task(pauses.let_go(columns, 10))
+    while not letting.done():
+        await asyncio.sleep(0)
+        sizes.append(len(columns[0]))
+    assert columns == [[], [], []]
+    assert max(before - after for before, after in pairwise(sizes)) == 10

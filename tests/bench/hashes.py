@@ -1,6 +1,6 @@
 """`--hashes`: how long Redis is at a chunk of many funnels, and in how much memory, by its setting hash-max-listpack-entries.
 
-The funnels and the traffic of `--read`, folded once; in turns, each setting is sent the same chunks by the real ledger, into an
+The funnels and the dense traffic of `--read`, folded once; in turns, each setting is sent the same chunks by the real ledger, into an
 empty redis-server. In a hash of so many fields at most, Redis looks for each field from the beginning.
 """
 
@@ -27,7 +27,7 @@ from streams.redis_client import connect
 from tests.bench.markdown import table
 from tests.bench.memory import applied, used_bytes
 from tests.bench.own_work import admit_all
-from tests.bench.reading import FUNNELS, VALUES, many, visits
+from tests.bench.reading import BEFORE_EVENTS, FUNNELS, VALUES, many, visits
 
 SETTING, BY_DEFAULT = "hash-max-listpack-entries", 512
 ENTRIES = (BY_DEFAULT, 256, SMALL_HASH_WANTED, 64)
@@ -66,7 +66,7 @@ def hashes(url: str) -> Iterator[str]:
 
 def _chunks() -> tuple[list[Write], ShardCount]:
     setup = Config.model_validate(many("visits"))
-    shard, traffic, writes = ShardCount(Plan(setup, setup.sources[0])), visits(), list[Write]()
+    shard, traffic, writes = ShardCount(Plan(setup, setup.sources[0])), islice(visits(), BEFORE_EVENTS, None), list[Write]()
     for number in range(CHUNKS):
         found = list(islice(traffic, CHUNK_RECORDS))
         start = number * CHUNK_RECORDS

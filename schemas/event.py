@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import lru_cache
 from operator import attrgetter
 from statistics import median_low
 from typing import Any, cast
@@ -33,6 +34,7 @@ NAME_LENGTH_MAX = 512
 FLAT = "."  # `properties` that are the record itself
 OTHERWISE, AN_OBJECT = " otherwise", " is an object"  # no path has a space
 BEGINNING_EVENTS = 5
+MOMENTS_HELD = 4096  # an answer says the same few moments again and again
 SHORT = 512  # a record of this many bytes cannot hold a field that is too long
 
 REASONS = {
@@ -364,6 +366,7 @@ def _iso_micros(text: str) -> int:
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
+@lru_cache(maxsize=MOMENTS_HELD)
 def moment_of(micros: int) -> datetime:
     """The UTC time of an event time in µs."""
     return datetime.fromtimestamp(micros // 1_000_000, timezone.utc).replace(microsecond=micros % 1_000_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from schemas.duration import MICROS, Duration
 from schemas.errors import UsageError
@@ -140,7 +141,8 @@ class Archive:
         if second is not None and first[0] < second[1] and second[0] < first[1] and asked.against_value is None:
             raise UsageError("the two periods overlap: what is in both cannot differ from itself; ask for periods apart")
         worth = view.adjusted(asked.funnel) if asked.basis == "adjusted" else None
-        return Span(counts, at_us, first, worth), None if second is None else Span(counts, at_us, second, worth)
+        span = partial(Span, counts, at_us, worth=worth, by=asked.by)
+        return span(first), None if second is None else span(second)
 
     async def _users(self, asked: CompareAsked, counts: FunnelCounts, at_us: int) -> tuple[Users, Users | None]:
         """The periods by how many people they held: the newest window as it is, others from the record."""

@@ -123,10 +123,11 @@ def score(successes: tuple[int, int], trials: tuple[int, int]) -> float:
 
 def fisher(successes: tuple[int, int], trials: tuple[int, int]) -> float:
     """Two-sided p-value of Fisher's exact test: the chance of all tables no likelier than the one seen."""
-    both, total = sum(successes), sum(trials)
-    margin = _choose(total, both)
-    tables = range(max(0, both - trials[1]), min(both, trials[0]) + 1)
-    chances = [exp(_choose(trials[0], k) + _choose(trials[1], both - k) - margin) for k in tables]
+    (first, second), both = trials, sum(successes)
+    tables = range(max(0, both - second), min(both, first) + 1)
+    # Each is C(first, k) × C(second, both − k) ÷ C(first + second, both), in logarithms.
+    same = lgamma(first + 1) + lgamma(second + 1) - _choose(first + second, both)
+    chances = [exp(same - lgamma(k + 1) - lgamma(first - k + 1) - lgamma(both - k + 1) - lgamma(second - both + k + 1)) for k in tables]
     seen = chances[successes[0] - tables.start] * TIES
     return min(1.0, sum(chance for chance in chances if chance <= seen))
 

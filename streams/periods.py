@@ -60,15 +60,20 @@ def live(counts: FunnelCounts, window: int, at_us: int, by: str | None) -> dict[
 class Span:
     """A period by its buckets, on bases entries and adjusted."""
 
-    def __init__(self, counts: FunnelCounts, at_us: int, period_us: tuple[int, int], worth: Worth | None) -> None:
+    def __init__(self, counts: FunnelCounts, at_us: int, period_us: tuple[int, int], worth: Worth | None, by: str | None) -> None:
         self._worth, self._past, self._plan = worth, Past(counts, at_us), counts.plan
+        self._families = (ENTRIES, CONVERSIONS if worth is None else CONVERTED)
         self._rates: dict[tuple[int, Split | None], Rate] = {}
-        self._pending: dict[Split | None, int] = {}
         width, self.start_us, self.end_us = self._snapped(period_us, at_us)
-        self._finished_us = self._past.finished_us(width, self.start_us, self.end_us)
+        finished_us = self._past.finished_us(width, self.start_us, self.end_us)
+        splits = [(), *((by, value) for value in counts.values(by))] if by is not None else [()]
+        stages = range(len(self._plan.funnel.stages))
+        names = [cell(family, stage, *split) for family in self._families for stage in stages for split in splits]
+        sums = self._past.sums(frozenset(self._families), {self.start_us, finished_us, self.end_us}, names)
+        self._whole, self._finished = sums.of(self.start_us, self.end_us), sums.of(self.start_us, finished_us)
 
     def _snapped(self, period_us: tuple[int, int], at_us: int) -> tuple[int, int, int]:
-        families = frozenset((ENTRIES, CONVERSIONS if self._worth is None else CONVERTED))
+        families = frozenset(self._families)
         start_us, end_us = period_us
         if not start_us < end_us <= at_us:
             raise UsageError(f"{iso(start_us)} to {iso(end_us)} is no period before the newest counts ({iso(at_us)})")
@@ -93,9 +98,9 @@ class Span:
 
     def _rate(self, stage: int, split: Split | None) -> Rate:
         if self._worth is not None:
-            observed = self._past.between(cell(CONVERTED, stage, *(split or ())), self.start_us, self.end_us)
+            observed = self._whole[cell(CONVERTED, stage, *(split or ()))]
             return by_worth(observed, self._worth.worth(stage, self.start_us, self.end_us, split))
-        return proportion(*self._finished(stage - 1, split, pending=False))
+        return proportion(*[self._finished[cell(family, stage - 1, *(split or ()))] for family in (CONVERSIONS, ENTRIES)])
 
     def rest(self, own: Rate, total: Rate) -> Rate:
         """The rate of all but a part."""
@@ -106,21 +111,12 @@ class Span:
         """Entries that may still convert, of all steps; they are in no rate."""
         if self._worth is not None:
             return 0
-        found = self._pending.get(split)
-        if found is None:
-            steps = range(len(self._plan.funnel.stages) - 1)
-            found = self._pending[split] = sum(self._finished(stage, split, pending=True)[1] for stage in steps)
-        return found
-
-    def _finished(self, stage: int, split: Split | None, *, pending: bool) -> tuple[int, int]:
-        start_us, end_us = (self._finished_us, self.end_us) if pending else (self.start_us, self._finished_us)
-        names = [cell(family, stage, *(split or ())) for family in (CONVERSIONS, ENTRIES)]
-        converted, opened = (self._past.between(name, start_us, end_us) for name in names)
-        return converted, opened
+        names = [cell(ENTRIES, stage, *(split or ())) for stage in range(len(self._plan.funnel.stages) - 1)]
+        return sum(self._whole[name] - self._finished[name] for name in names)
 
     def size(self, split: Split) -> int:
         """How many entered."""
-        return self._past.between(cell(ENTRIES, 0, *split), self.start_us, self.end_us)
+        return self._whole[cell(ENTRIES, 0, *split)]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ went on, `adjusted` holds what converted against what is usual for entries of th
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import sqrt
 from statistics import NormalDist
 from typing import Protocol
@@ -15,11 +16,13 @@ from schemas.report import Adjusted, Breakdown, Rate, StageReport, TimeToConvert
 from streams.ages import quantile_us
 from streams.retention import CONVERSIONS, ENTRIES, EVENTS, USERS, VALUE
 from streams.values import VALUE_SCALE
-from streams.windows import FunnelCounts
+from streams.windows import FunnelCounts, cell
 
 BASES = ("users", "entries", "adjusted")
 CONFIDENCE = 0.95
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+SHOWN = (ENTRIES, CONVERSIONS, USERS, EVENTS, VALUE)  # counts of a stage in a report
+RATES_HELD = 16_384  # small counts come again and again, and a rate is never changed
 Split = tuple[str, str]  # dimension and value
 
 
@@ -33,11 +36,13 @@ class AdjustedRates(Protocol):
     def step(self, stage: int, window_seconds: int, split: Split | None) -> tuple[Rate, Adjusted]: ...
 
 
+@lru_cache(maxsize=RATES_HELD)
 def rate(numerator: int, denominator: int) -> Rate:
     """numerator ÷ denominator; no rate where there is no denominator."""
     return Rate(numerator=numerator, denominator=denominator, rate=numerator / denominator if denominator else None)
 
 
+@lru_cache(maxsize=RATES_HELD)
 def proportion(numerator: int, denominator: int) -> Rate:
     """A share of a whole, with its two-sided 95% Wilson score interval.
 
@@ -72,10 +77,11 @@ def stage_reports(
     """Every stage of a funnel over one trailing window, in total or for one value of a dimension."""
     reports: list[StageReport] = []
     split = None if dimension is None else (dimension, value or "")
+    cells = counts.window(window, at_us)
     last = len(counts.plan.funnel.stages) - 1
     before: int | None = None
     for place, stage in enumerate(counts.plan.funnel.stages):
-        users = counts.count(USERS, place, window, at_us, split)
+        opened, went_on, users, events, worth = [cells.get(cell(family, place, *(split or ())), 0) for family in SHOWN]
         step, pending, behind = _step(counts, place, window, at_us, split, basis, adjusted, users, before)
         reports.append(
             StageReport(
@@ -84,10 +90,10 @@ def stage_reports(
                 users=users,
                 step=step,
                 lost=0 if before is None else max(0, before - users),
-                events=counts.count(EVENTS, place, window, at_us, split),
-                value=counts.count(VALUE, place, window, at_us, split) / VALUE_SCALE,
-                entries=counts.count(ENTRIES, place, window, at_us, split),
-                conversions=counts.count(CONVERSIONS, place, window, at_us, split) if place < last else None,
+                events=events,
+                value=worth / VALUE_SCALE,
+                entries=opened,
+                conversions=went_on if place < last else None,
                 pending=pending,
                 adjusted=behind,
                 time_to_convert=time_to_convert(counts.ages(place, window, at_us)) if place and split is None else None,

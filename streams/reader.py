@@ -265,14 +265,13 @@ class Reader:
             values=breakdowns(counts, window, at_us or 0, by, basis=basis, adjusted=adjusted) if by else (),
         )
 
-    def summary(self, funnel: str) -> FunnelSummary:
+    def summary(self, funnel: Funnel) -> FunnelSummary:
         """A funnel as configured, with its overall rate over the first of its windows."""
-        spec = self.config.funnel(funnel)
-        view = self.views[spec.source]
-        counts, at_us, last = view.counts[funnel], view.at_us, len(spec.stages) - 1
-        users = [] if at_us is None else [counts.count(USERS, stage, spec.windows[0], at_us) for stage in (last, 0)]
+        view = self.views[funnel.source]
+        counts, at_us, last = view.counts[funnel.name], view.at_us, len(funnel.stages) - 1
+        users = [] if at_us is None else [counts.count(USERS, stage, funnel.windows[0], at_us) for stage in (last, 0)]
         now = {"overall": rate(*users) if users else None, "at": None if at_us is None else moment_of(at_us)}
-        return self._described[funnel].model_copy(update=now)
+        return self._described[funnel.name].model_copy(update=now)
 
     def readings(self) -> list[SourceReading]:
         """What the metrics are made of."""

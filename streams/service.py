@@ -261,7 +261,7 @@ class Service:
     # Readings
 
     def summaries(self) -> list[FunnelSummary]:
-        return [self.reader.summary(funnel.name) for funnel in self.config.funnels]
+        return [self.reader.summary(funnel) for funnel in self.config.funnels]
 
     def report(self, funnel: str, window: Duration, by: str | None, basis: str) -> FunnelReport:
         return self.reader.report(funnel, window, by, basis)

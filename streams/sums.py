@@ -44,18 +44,32 @@ class Sums:
     """Counts by name between edges, which are boundaries of buckets that hold them. Buckets must not change meanwhile."""
 
     def __init__(self, counts: FunnelCounts, at_us: int, families: frozenset[str], edges_us: Iterable[int], names: Sequence[str]) -> None:
-        edges, so_far = sorted({*edges_us}), (0,) * len(names)
+        edges, so_far = sorted({*edges_us}), dict.fromkeys(names, 0)
         self._names = names
-        self._until = {edges[0]: so_far}  # by edge: each count from the first edge on
+        self._until = {edges[0]: (*so_far.values(),)}  # by edge: each count from the first edge on
         for start_us, end_us in pairwise(edges):
             for cells in buckets_of(counts, at_us, families, start_us, end_us):
-                so_far = tuple(map(add, so_far, map(cells.get, names, ZEROS)))
-            self._until[end_us] = so_far
+                so_far = _with(so_far, cells)
+            self._until[end_us] = (*so_far.values(),)
 
     def between(self, starts_us: Iterable[int], ends_us: Iterable[int]) -> dict[str, Sequence[int]]:
         """Each count between every start and its end, which are edges."""
         until = self._until
         return dict(zip(self._names, zip(*[map(sub, until[end], until[start]) for start, end in zip(starts_us, ends_us)])))
+
+    def of(self, start_us: int, end_us: int) -> Cells:
+        """Each count between two edges."""
+        return dict(zip(self._names, map(sub, self._until[end_us], self._until[start_us])))
+
+
+def _with(so_far: Cells, cells: Cells) -> Cells:
+    """Counts and those of a bucket, of the same names; by whichever there are fewer of, the names or what the bucket holds."""
+    if len(cells) >= len(so_far):
+        return dict(zip(so_far, map(add, so_far.values(), map(cells.get, so_far, ZEROS))))
+    for name, count in cells.items():
+        if name in so_far:
+            so_far[name] += count
+    return so_far
 
 
 class Past:
@@ -64,8 +78,6 @@ class Past:
     def __init__(self, counts: FunnelCounts, at_us: int) -> None:
         self.counts = counts
         self._at_us = at_us
-        self._buckets: dict[tuple[str, int, int], list[Cells]] = {}  # by family and span
-        self._found: dict[tuple[str, int, int], int] = {}  # by name and span
 
     def width(self, families: frozenset[str], start_us: int, end_us: int) -> int | None:
         """The finest width of buckets (seconds) that hold the families and make up the span; None: none does."""
@@ -81,21 +93,6 @@ class Past:
         return Known(
             basis == "entries" and self.width(OPENED, start_us, end_us) is not None, self.width(REACHED, start_us, end_us) is not None
         )
-
-    def between(self, name: str, start_us: int, end_us: int) -> int:
-        """A count over a span whose ends are boundaries of buckets that hold it."""
-        place = name, start_us, end_us
-        found = self._found.get(place)
-        if found is None:
-            found = self._found[place] = sum([cells.get(name, 0) for cells in self._of(name[0], start_us, end_us)])
-        return found
-
-    def _of(self, family: str, start_us: int, end_us: int) -> list[Cells]:
-        place = family, start_us, end_us
-        found = self._buckets.get(place)
-        if found is None:
-            found = self._buckets[place] = buckets_of(self.counts, self._at_us, frozenset(family), start_us, end_us)
-        return found
 
     def sums(self, families: frozenset[str], edges_us: Iterable[int], names: Sequence[str]) -> Sums:
         """Many counts between edges at once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 
 from schemas.duration import MICROS, bucket_seconds
 from streams.passed import PassedUsers
@@ -164,13 +165,14 @@ class FunnelCounts:
 
     def values(self, dimension: str) -> tuple[str, ...]:
         """Every value of a dimension that was ever counted, in order."""
-        if self._valued != len(self.totals):  # there are new ones; none ever goes
-            self._valued = len(self.totals)
+        if self._valued != len(self.totals):  # there are new ones, behind those that were known; none ever goes
             found: dict[str, set[str]] = {}
-            for parts in (name.split(SEPARATOR) for name in self.totals):
+            for parts in (name.split(SEPARATOR) for name in islice(self.totals, self._valued, None)):
                 if len(parts) == 3:
                     found.setdefault(parts[1], set()).add(parts[2])
-            self._values = {named: tuple(sorted(values)) for named, values in found.items()}
+            self._valued = len(self.totals)
+            for named, values in found.items():
+                self._values[named] = tuple(sorted(values.union(self._values.get(named, ()))))
         return self._values.get(dimension, ())
 
 

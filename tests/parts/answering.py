@@ -38,7 +38,7 @@ class ShopReadings:
         return self.shop.reader.report(funnel, window, by, basis)
 
     def summaries(self) -> list[FunnelSummary]:
-        return [self.shop.reader.summary(funnel.name) for funnel in self.config.funnels]
+        return [self.shop.reader.summary(funnel) for funnel in self.config.funnels]
 
     async def alerts_shown(self) -> bytes:
         return self.alerts

@@ -134,7 +134,7 @@ async def test_a_report_before_the_first_event_is_about_no_time(reader: Reader) 
     assert (report.at, users(report), report.overall.rate, report.lag) == (None, [0, 0], None, None)
     assert not report.stale
     assert not report.incomplete
-    assert reader.summary("f").overall is None
+    assert reader.summary(reader.config.funnel("f")).overall is None
 
 
 async def test_what_is_written_after_the_first_read_is_followed_not_read_again(
@@ -406,7 +406,7 @@ async def test_a_report_says_all_that_is_known_of_the_funnel(reader: Reader, wri
     assert (report.overall.numerator, report.overall.denominator, report.overall.rate) == (1, 2, 0.5)
     assert [(b.value, users_of(b.stages)) for b in report.values] == [("ads", [1, 1]), ("mail", [1, 0])]
     assert reader.report("f", MINUTE).values == ()
-    summary = reader.summary("f")
+    summary = reader.summary(reader.config.funnel("f"))
     assert (summary.windows, summary.dimensions, summary.stages) == (("1m", "5m"), ("channel",), ("view", "pay"))
     assert (summary.overall, summary.at) == (report.overall, report.at)
 

@@ -161,10 +161,25 @@ def test_a_day_is_made_of_few_buckets() -> None:
 def test_a_count_between_two_moments_is_a_recount_of_them() -> None:
     store = Store.of(("1h",)).fill(7000, 300)
     start, end = (AT - 3000) // 10 * 10, (AT - 500) // 10 * 10
+    names = [cell(ENTRIES, stage, "device", "tv") for stage in range(3)]
+    sums = Past(store.counts, AT * MICROS).sums(OPENED, {start * MICROS, (AT - 2000) // 10 * 10 * MICROS, end * MICROS}, names)
+    recounted = [store.recount(ENTRIES, stage, ("device", "tv"), start, end) for stage in range(3)]
+    assert sums.of(start * MICROS, end * MICROS) == dict(zip(names, recounted))
+    assert all(recounted)
+
+
+def test_counts_are_the_same_where_a_bucket_holds_fewer_of_them_than_are_asked_for_and_where_more() -> None:
+    """Two ways to add them up."""
+    store = Store.of(("5m",)).fill(600, 20)
+    start, end = (AT - 500) // 10 * 10, AT // 10 * 10
+    others = [cell(ENTRIES, stage, "device", f"other-{number}") for stage in range(3) for number in range(100)]
+    asked_for = [cell(ENTRIES, stage, "device", "tv") for stage in range(3)]
     past = Past(store.counts, AT * MICROS)
-    for stage in range(3):
-        between = past.between(cell(ENTRIES, stage, "device", "tv"), start * MICROS, end * MICROS)
-        assert between == store.recount(ENTRIES, stage, ("device", "tv"), start, end)
+    alone = past.sums(OPENED, {start * MICROS, end * MICROS}, asked_for).of(start * MICROS, end * MICROS)
+    among = past.sums(OPENED, {start * MICROS, end * MICROS}, [*asked_for, *others]).of(start * MICROS, end * MICROS)
+    recounted = [store.recount(ENTRIES, stage, ("device", "tv"), start, end) for stage in range(3)]
+    assert [alone[name] for name in asked_for] == [among[name] for name in asked_for] == recounted
+    assert {among[name] for name in others} == {0}
 
 
 def test_users_of_a_point_are_those_recorded_and_its_events_a_recount() -> None:

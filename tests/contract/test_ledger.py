@@ -236,6 +236,15 @@ async def test_a_snapshot_has_only_what_is_asked_for(ledger: Ledger) -> None:
     assert (nothing.buckets, nothing.totals) == ({}, {})
 
 
+async def test_the_name_of_a_count_is_held_once_for_all_buckets_that_were_read(ledger: Ledger) -> None:
+    """A hundred funnels have a million counts and five hundred names."""
+    claim = await ledger.claim(SHARD, 4, 0)
+    await ledger.apply(claim, chunk(0, 5, {(DEFINITION, 10, BUCKET): {ODD: 1}, (DEFINITION, 60, BUCKET // 6): {ODD: 2}}))
+    found = await snapshot(ledger)
+    first, second = (name for cells in found.buckets.values() for name in cells)
+    assert first is second
+
+
 async def test_fates_gone_and_position_are_kept_together(ledger: Ledger) -> None:
     claim = await ledger.claim(SHARD, 4, 0)
     await ledger.apply(claim, Write(0, 5, Deltas(fates={"applied": 4, "rejected:bad_json": 1}, watermark_us=10)))

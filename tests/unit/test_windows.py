@@ -100,6 +100,9 @@ def test_the_values_of_a_dimension_are_those_ever_counted_in_order(counts: Funne
     counts.add_totals({cell(USERS, 0, "d", "ads"): -1, cell(USERS, 0): 5})
     assert counts.values("d") == ("__none__", "ads", "mail")
     assert counts.values("e") == ()
+    counts.add_totals({cell(USERS, 1, "d", value): 1 for value in ("blog", "mail")} | {cell(USERS, 0, "e", "y"): 1})
+    assert counts.values("d") == ("__none__", "ads", "blog", "mail")
+    assert counts.values("e") == ("y",)
 
 
 def from_scratch(counts: FunnelCounts, window: int, at_us: int) -> int:

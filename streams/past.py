@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from itertools import groupby, repeat
+from functools import lru_cache
+from itertools import chain, groupby, repeat
 from math import sqrt
 from operator import eq, sub
 from typing import cast
@@ -36,6 +36,8 @@ POINTS_BY_DEFAULT, WINDOWS_BY_DEFAULT = 300, 600
 SPAN_BY_DEFAULT_US = HOUR * MICROS
 Z_SQUARE = Z * Z
 PROPORTIONS_HELD = 16_384
+NAMES_HELD = 256
+NOTHING, NO_VALUE = repeat(None), repeat(0.0)
 
 
 # Which points
@@ -234,91 +236,98 @@ _Row = tuple[PointStage, ...]  # every stage of one window
 
 
 class _Run:
-    """Windows that end at neighbouring boundaries and of which the same is known; their counts are taken at once."""
+    """Windows that end at neighbouring boundaries and of which the same is known; their counts are taken at once.
+
+    A column has something of every window in total and of every value, one window after the other.
+    """
 
     def __init__(self, past: Past, window: int, boundaries: Sequence[int], known: Known, splits: Sequence[Split | None]) -> None:
         self._boundaries, self._splits, self._known = boundaries, splits, known
         self._stages = past.counts.plan.funnel.stages
         starts = [boundary - window * MICROS for boundary in boundaries]
         untils = [past.finished_us(past.width(OPENED, *span) or 0, *span) for span in zip(starts, boundaries)] if known.entries else starts
-        sums = past.sums(known.families, {*starts, *untils, *boundaries}, [*self._names()])
-        self._whole = sums.between(starts, boundaries)  # by name of a count, at each boundary
+        parts = tuple(self._parts())
+        self._places = {part: place * len(splits) for place, part in enumerate(parts)}
+        sums = past.sums(known.families, {*starts, *untils, *boundaries}, _names(parts, tuple(splits)))
+        self._whole = sums.between(starts, boundaries)  # by window
         # Of the first windows all entries have had their time, for boundaries are multiples of the widths that tell; of the others some.
-        self._over = sum(map(eq, untils, boundaries))
-        self._finished = sums.between(starts[self._over :], untils[self._over :]) if known.entries else {}
+        over = sum(map(eq, untils, boundaries))
+        self._finished = [*self._whole[:over], *sums.between(starts[over:], untils[over:])]
 
-    def _names(self) -> Iterator[str]:
+    def _parts(self) -> Iterator[tuple[str, int]]:
+        """Family and stage of what is counted."""
         last = len(self._stages) - 1
-        for split in self._splits:
-            for place, stage in enumerate(self._stages):
-                of = split or ()
-                if self._known.entries:
-                    yield cell(ENTRIES, place, *of)
-                    if place < last:
-                        yield cell(CONVERSIONS, place, *of)
-                if self._known.events:
-                    yield cell(EVENTS, place, *of)
-                    if stage.value is not None:
-                        yield cell(VALUE, place, *of)
+        for place, stage in enumerate(self._stages):
+            if self._known.entries:
+                yield ENTRIES, place
+                if place < last:
+                    yield CONVERSIONS, place
+            if self._known.events:
+                yield EVENTS, place
+                if stage.value is not None:
+                    yield VALUE, place
 
     def points(self, basis: str, found: Mapping[int, Recorded]) -> Iterator[HistoryPoint]:
-        rows = self._cohort_rows if basis == "entries" else partial(self._recorded_rows, basis, [found[at] for at in self._boundaries])
-        total, *of_values = [rows(split) for split in self._splits]
-        values = [split[1] for split in self._splits if split is not None]
+        columns, present = self._cohorts() if basis == "entries" else self._recorded(basis, [found[at] for at in self._boundaries])
+        rows = [row if there else None for row, there in zip(zip(*columns), present)]
+        width, values = len(self._splits), [split[1] for split in self._splits if split is not None]
         for place, boundary_us in enumerate(self._boundaries):
-            of_value = zip(values, [row[place] for row in of_values])
+            of_value = zip(values, rows[place * width + 1 : (place + 1) * width])
             yield HistoryPoint.model_construct(
                 at=moment_of(boundary_us),
-                stages=cast("tuple[StagePoint, ...]", total[place]),
+                stages=cast("tuple[StagePoint, ...]", rows[place * width]),
                 incomplete=boundary_us in found and found[boundary_us].incomplete,
                 values=cast("tuple[ValuePoint, ...]", tuple([PointValue(value, row) for value, row in of_value if row is not None])),
             )
 
-    def _cohort_rows(self, split: Split | None) -> list[_Row | None]:
-        """The windows of a split on basis entries; None where a value has none."""
-        nothing = [None] * len(self._boundaries)
+    def _cohorts(self) -> tuple[list[Iterable[PointStage]], Iterable[bool]]:
+        """Every stage on basis entries; and what is there: the total, and values that anybody entered with."""
         columns: list[Iterable[PointStage]] = []
+        steps: Iterable[PointRate | None] = NOTHING
+        pending: Iterable[PointRate | None] = NOTHING
         for stage in range(len(self._stages)):
-            entries = self._column(ENTRIES, stage, split)
-            conversions = nothing if stage == len(self._stages) - 1 else self._column(CONVERSIONS, stage, split)
-            steps: Sequence[PointRate | None] = nothing
-            pending: Sequence[PointRate | None] = nothing
-            if stage:
-                names = [cell(family, stage - 1, *(split or ())) for family in (CONVERSIONS, ENTRIES)]
-                done = [self._finished.get(name, ()) for name in names]
-                steps = list(map(_proportion, *[(*self._whole[name][: self._over], *some) for name, some in zip(names, done)]))
-                late = map(_rate, *[map(sub, self._whole[name][self._over :], some) for name, some in zip(names, done)])
-                pending = [*repeat(_rate(0, 0), self._over), *late]
-            columns.append(map(PointStage, nothing, steps, entries, conversions, pending, *self._reached(stage, split)))
-        opened = self._column(ENTRIES, 0, split)
-        return [row if split is None or count else None for row, count in zip(zip(*columns), opened)]
+            entries = self._column(ENTRIES, stage)
+            on = self._column(CONVERSIONS, stage) if stage < len(self._stages) - 1 else []
+            columns.append(map(PointStage, NOTHING, steps, entries, on or NOTHING, pending, *self._reached(stage)))
+            done = [self._column(family, stage, finished=True) for family in (CONVERSIONS, ENTRIES)] if on else [[], []]
+            steps = map(_proportion, *done)  # into the stage that follows
+            pending = map(_rate, *[map(sub, all_, over) for all_, over in zip((on, entries), done)])
+        entered = self._column(ENTRIES, 0)
+        return columns, [place % len(self._splits) == 0 or count != 0 for place, count in enumerate(entered)]
 
-    def _recorded_rows(self, basis: str, found: Sequence[Recorded], split: Split | None) -> list[_Row | None]:
-        """The windows of a split as they were recorded; None where a value was not."""
-        nothing = [None] * len(self._boundaries)
-        of_users, of_worth = [recorded.users.get(split) for recorded in found], [recorded.worth.get(split) for recorded in found]
+    def _recorded(self, basis: str, told: Sequence[Recorded]) -> tuple[list[Iterable[PointStage]], Iterable[bool]]:
+        """Every stage as it was recorded; and what is there: the total, and values that were."""
+        of_users = [recorded.users.get(split) for recorded in told for split in self._splits]
+        of_worth = [recorded.worth.get(split) for recorded in told for split in self._splits]
         columns: list[Iterable[PointStage]] = []
         for stage in range(len(self._stages)):
             users = [None if of is None else of[stage] for of in of_users]
-            steps: Sequence[PointRate | None] = nothing
+            steps: Iterable[PointRate | None] = NOTHING
             if stage and basis == "adjusted":
                 steps = [None if of is None else _by_worth(of[2 * stage - 2], of[2 * stage - 1] / WORTH_SCALE) for of in of_worth]
             elif stage:
                 steps = [None if of is None else _rate(of[stage], of[stage - 1]) for of in of_users]
-            columns.append(map(PointStage, users, steps, nothing, nothing, nothing, *self._reached(stage, split)))
-        return [row if split is None or of is not None else None for row, of in zip(zip(*columns), of_users)]
+            columns.append(map(PointStage, users, steps, NOTHING, NOTHING, NOTHING, *self._reached(stage)))
+        return columns, [place % len(self._splits) == 0 or of is not None for place, of in enumerate(of_users)]
 
-    def _reached(self, stage: int, split: Split | None) -> tuple[Sequence[int | None], Sequence[float | None]]:
+    def _reached(self, stage: int) -> tuple[Iterable[int | None], Iterable[float | None]]:
         """Events and value."""
         if not self._known.events:
-            return [None] * len(self._boundaries), [None] * len(self._boundaries)
-        events = self._column(EVENTS, stage, split)
-        if self._stages[stage].value is None:
-            return events, [0.0] * len(events)
-        return events, [value / VALUE_SCALE for value in self._column(VALUE, stage, split)]
+            return NOTHING, NOTHING
+        worth = NO_VALUE if self._stages[stage].value is None else [value / VALUE_SCALE for value in self._column(VALUE, stage)]
+        return self._column(EVENTS, stage), worth
 
-    def _column(self, family: str, stage: int, split: Split | None) -> Sequence[int]:
-        return self._whole[cell(family, stage, *(split or ()))]
+    def _column(self, family: str, stage: int, *, finished: bool = False) -> list[int]:
+        """Each count of a stage; `finished`: of entries that have had their time."""
+        begin = self._places[family, stage]
+        end = begin + len(self._splits)
+        return [*chain.from_iterable([counts[begin:end] for counts in (self._finished if finished else self._whole)])]
+
+
+@lru_cache(maxsize=NAMES_HELD)
+def _names(parts: Sequence[tuple[str, int]], splits: Sequence[Split | None]) -> Sequence[str]:
+    """The names of counts by family and stage, each of every split."""
+    return [cell(family, stage, *(split or ())) for family, stage in parts for split in splits]
 
 
 @lru_cache(maxsize=PROPORTIONS_HELD)

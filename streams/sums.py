@@ -52,10 +52,10 @@ class Sums:
                 so_far = _with(so_far, cells)
             self._until[end_us] = (*so_far.values(),)
 
-    def between(self, starts_us: Iterable[int], ends_us: Iterable[int]) -> dict[str, Sequence[int]]:
-        """Each count between every start and its end, which are edges."""
+    def between(self, starts_us: Iterable[int], ends_us: Iterable[int]) -> list[tuple[int, ...]]:
+        """For every start and its end, which are edges, each count between them, in the order of the names."""
         until = self._until
-        return dict(zip(self._names, zip(*[map(sub, until[end], until[start]) for start, end in zip(starts_us, ends_us)])))
+        return [tuple(map(sub, until[end], until[start])) for start, end in zip(starts_us, ends_us)]
 
     def of(self, start_us: int, end_us: int) -> Cells:
         """Each count between two edges."""

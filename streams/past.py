@@ -252,7 +252,7 @@ class _Run:
         self._whole = sums.between(starts, boundaries)  # by window
         # Of the first windows all entries have had their time, for boundaries are multiples of the widths that tell; of the others some.
         over = sum(map(eq, untils, boundaries))
-        self._finished = [*self._whole[:over], *sums.between(starts[over:], untils[over:])]
+        self._finished = [*self._whole[:over], *sums.between(starts[over:], untils[over:])] if known.entries else []
 
     def _parts(self) -> Iterator[tuple[str, int]]:
         """Family and stage of what is counted."""
@@ -287,11 +287,14 @@ class _Run:
         pending: Iterable[PointRate | None] = NOTHING
         for stage in range(len(self._stages)):
             entries = self._column(ENTRIES, stage)
-            on = self._column(CONVERSIONS, stage) if stage < len(self._stages) - 1 else []
-            columns.append(map(PointStage, NOTHING, steps, entries, on or NOTHING, pending, *self._reached(stage)))
-            done = [self._column(family, stage, finished=True) for family in (CONVERSIONS, ENTRIES)] if on else [[], []]
-            steps = map(_proportion, *done)  # into the stage that follows
-            pending = map(_rate, *[map(sub, all_, over) for all_, over in zip((on, entries), done)])
+            if stage == len(self._stages) - 1:
+                columns.append(map(PointStage, NOTHING, steps, entries, NOTHING, pending, *self._reached(stage)))
+                break
+            conversions = self._column(CONVERSIONS, stage)
+            columns.append(map(PointStage, NOTHING, steps, entries, conversions, pending, *self._reached(stage)))
+            went_on, finished = (self._column(family, stage, finished=True) for family in (CONVERSIONS, ENTRIES))
+            steps = map(_proportion, went_on, finished)  # into the stage that follows
+            pending = map(_rate, map(sub, conversions, went_on), map(sub, entries, finished))
         entered = self._column(ENTRIES, 0)
         return columns, [place % len(self._splits) == 0 or count != 0 for place, count in enumerate(entered)]
 

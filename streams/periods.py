@@ -70,7 +70,7 @@ class Span:
         stages = range(len(self._plan.funnel.stages))
         names = [cell(family, stage, *split) for family in self._families for stage in stages for split in splits]
         sums = self._past.sums(frozenset(self._families), {self.start_us, finished_us, self.end_us}, names)
-        self._whole, self._finished = sums.of(self.start_us, self.end_us), sums.of(self.start_us, finished_us)
+        self._whole, self._finished = sums.named(self.start_us, self.end_us), sums.named(self.start_us, finished_us)
 
     def _snapped(self, period_us: tuple[int, int], at_us: int) -> tuple[int, int, int]:
         families = frozenset(self._families)

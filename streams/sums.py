@@ -49,7 +49,7 @@ class Sums:
         self._until = {edges[0]: (*so_far.values(),)}  # by edge: each count from the first edge on
         for start_us, end_us in pairwise(edges):
             for cells in buckets_of(counts, at_us, families, start_us, end_us):
-                so_far = _with(so_far, cells)
+                so_far = _added(so_far, cells)
             self._until[end_us] = (*so_far.values(),)
 
     def between(self, starts_us: Iterable[int], ends_us: Iterable[int]) -> list[tuple[int, ...]]:
@@ -57,13 +57,16 @@ class Sums:
         until = self._until
         return [tuple(map(sub, until[end], until[start])) for start, end in zip(starts_us, ends_us)]
 
-    def of(self, start_us: int, end_us: int) -> Cells:
-        """Each count between two edges."""
+    def named(self, start_us: int, end_us: int) -> Cells:
+        """Each count between two edges, by its name."""
         return dict(zip(self._names, map(sub, self._until[end_us], self._until[start_us])))
 
 
-def _with(so_far: Cells, cells: Cells) -> Cells:
-    """Counts and those of a bucket, of the same names; by whichever there are fewer of, the names or what the bucket holds."""
+def _added(so_far: Cells, cells: Cells) -> Cells:
+    """Counts with those of a bucket added, of the same names: by whichever there are fewer of, these or what the bucket holds.
+
+    By the names alone a bucket that holds a third of them would cost five times as much, by what it holds a full one half as much again.
+    """
     if len(cells) >= len(so_far):
         return dict(zip(so_far, map(add, so_far.values(), map(cells.get, so_far, ZEROS))))
     for name, count in cells.items():

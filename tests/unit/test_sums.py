@@ -164,7 +164,7 @@ def test_a_count_between_two_moments_is_a_recount_of_them() -> None:
     names = [cell(ENTRIES, stage, "device", "tv") for stage in range(3)]
     sums = Past(store.counts, AT * MICROS).sums(OPENED, {start * MICROS, (AT - 2000) // 10 * 10 * MICROS, end * MICROS}, names)
     recounted = [store.recount(ENTRIES, stage, ("device", "tv"), start, end) for stage in range(3)]
-    assert sums.of(start * MICROS, end * MICROS) == dict(zip(names, recounted))
+    assert sums.named(start * MICROS, end * MICROS) == dict(zip(names, recounted))
     assert all(recounted)
 
 
@@ -175,8 +175,8 @@ def test_counts_are_the_same_where_a_bucket_holds_fewer_of_them_than_are_asked_f
     others = [cell(ENTRIES, stage, "device", f"other-{number}") for stage in range(3) for number in range(100)]
     asked_for = [cell(ENTRIES, stage, "device", "tv") for stage in range(3)]
     past = Past(store.counts, AT * MICROS)
-    alone = past.sums(OPENED, {start * MICROS, end * MICROS}, asked_for).of(start * MICROS, end * MICROS)
-    among = past.sums(OPENED, {start * MICROS, end * MICROS}, [*asked_for, *others]).of(start * MICROS, end * MICROS)
+    alone = past.sums(OPENED, {start * MICROS, end * MICROS}, asked_for).named(start * MICROS, end * MICROS)
+    among = past.sums(OPENED, {start * MICROS, end * MICROS}, [*asked_for, *others]).named(start * MICROS, end * MICROS)
     recounted = [store.recount(ENTRIES, stage, ("device", "tv"), start, end) for stage in range(3)]
     assert [alone[name] for name in asked_for] == [among[name] for name in asked_for] == recounted
     assert {among[name] for name in others} == {0}

@@ -21,15 +21,14 @@ import asyncio
 import contextlib
 import json
 import socket
-import sys
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
-import h11
+import httptools
 import structlog
-from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from alerting.limits import Bucket
 from schemas.channel import Limit
@@ -45,6 +44,7 @@ REQUEST_SECONDS = 10.0
 SEND_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 15
 SEND_BUFFER_BYTES = 32_768  # of a connection; of a stream's as many again, and twice, in the kernel
+PIPELINED_MAX = 8  # requests that wait behind the one that is answered
 WAITING_MAX = 1000
 CONNECTIONS_MAX = 4000
 BACKLOG = 512  # in the kernel: who asks waits behind them
@@ -52,6 +52,7 @@ FILES_KEPT = 256  # for Kafka, Redis, the log and what else there is
 FILES_WANTED = 8192
 BURST_SECONDS = 5
 STREAM = "/api/v1/stream"
+NO_HTTP = "this is no request of HTTP/1.1 that can be answered here"
 PROBES = frozenset({"/livez", "/readyz"})
 PROBES_PER_SECOND = 50
 TOLD_SECONDS = 60.0
@@ -125,7 +126,7 @@ def measure(per_second: int, now: float) -> Bucket:
 
 
 class Written:
-    """The `Line` of a connection: bytes past ASGI and h11, of which each would cost a thousand streams a tenth of a second a tick."""
+    """The `Line` of a connection: bytes past ASGI and uvicorn, of which each would cost a thousand streams a tenth of a second a tick."""
 
     def __init__(self, transport: asyncio.Transport, chunked: bool) -> None:
         self._transport, self._chunked = transport, chunked
@@ -141,7 +142,7 @@ class Written:
             self._transport.write(chunk)
 
 
-class Connection(H11Protocol):
+class Connection(HttpToolsProtocol):
     """One of them; `room` is its server's."""
 
     room: ClassVar[Room]
@@ -151,6 +152,7 @@ class Connection(H11Protocol):
         self._app, self.app = self.app, self._run
         self._deadline: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
+        self._in_head, self._head_bytes = True, 0  # of a head that has yet to come whole
 
     @property
     def _now(self) -> float:
@@ -170,6 +172,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
         # What goes round in a circle would stay until Python's garbage collector looks, which is a pause for everybody.
         self.app, self.cycle = self._app, None  # type: ignore[assignment]  # as uvicorn begins with it
+        self.pipeline.clear()
 
     # Until there is a request
 
@@ -179,18 +182,47 @@ class Connection(H11Protocol):
         else:
             self.abort()
 
-    def data_received(self, data: bytes) -> None:
-        # h11 has a limit of its own, for what comes piece by piece.
-        if len(data) > HEAD_BYTES_MAX and self.conn.their_state is h11.IDLE and data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) < 0:
-            self._unset_keepalive_if_required()
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LONG)
-        else:
-            super().data_received(data)
+    def _wait_again(self) -> None:
+        """For the next request; uvicorn has a time of its own for the first byte."""
+        if self._deadline is None and self._idle and not self.transport.is_closing():
+            self._wait(KEEP_ALIVE_SECONDS + REQUEST_SECONDS)
 
-    def handle_events(self) -> None:
-        super().handle_events()
-        if self.conn.their_state in (h11.DONE, h11.MUST_CLOSE):
-            self._asked()
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if self.transport.is_closing():
+            return
+        room = HEAD_BYTES_MAX - self._head_bytes  # the parser has no limit of its own
+        if self._in_head and len(data) > room and data.find(b"\r\n\r\n", 0, room) < 0:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LONG)
+            return
+        self._head_bytes += len(data)
+        try:
+            while data:
+                data = self._fed(data)
+        except httptools.HttpParserError:
+            self._refuse(HTTPStatus.BAD_REQUEST, NO_HTTP)
+
+    def _fed(self, data: bytes) -> bytes:
+        """Parse; what is left is to be parsed anew. Nothing here is upgraded to anything, whoever asks for it."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as asked:
+            self.parser = httptools.HttpRequestParser(self)
+            return data[asked.args[0] :]
+        return b""
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if len(self.pipeline) >= PIPELINED_MAX or hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
+            raise ValueError("a request that is not taken; the parser ends with it")
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_head, self._head_bytes = True, 0
+        self._asked()
+        self._wait_again()  # where it was answered before all of it was there
 
     def _asked(self) -> None:
         self.room.leave(self)
@@ -206,6 +238,8 @@ class Connection(H11Protocol):
     # While it is answered
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["http_version"] == "1.0":
+            send = unframed(cast("RequestResponseCycle", send.__self__))  # type: ignore[attr-defined]  # a method of it
         try:
             if not self.room.answers(scope["path"], self._now):
                 await BUSY(scope, receive, send)
@@ -224,7 +258,7 @@ class Connection(H11Protocol):
         # So that one who does not read is soon known. Not for other answers: dozens of megabytes of metrics would take seconds so.
         with contextlib.suppress(OSError):
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        scope[LINE] = Written(self.transport, chunked=scope["http_version"] >= "1.1")  # as h11 does it
+        scope[LINE] = Written(self.transport, chunked=scope["http_version"] != "1.0")
         try:
             await self._app(scope, receive, send)
         finally:
@@ -232,8 +266,7 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._deadline is None and self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-            self._wait(KEEP_ALIVE_SECONDS + REQUEST_SECONDS)  # uvicorn has a time of its own for the first byte
+        self._wait_again()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -268,26 +301,35 @@ class Connection(H11Protocol):
         """Close at once, whatever is under way."""
         self.transport.abort()
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Nothing here is upgraded to anything, which is no business of the log's."""
-
-    def send_400_response(self, msg: str) -> None:
-        # The status is of h11's error at hand.
-        self._refuse(HTTPStatus(getattr(sys.exc_info()[1], "error_status_hint", HTTPStatus.BAD_REQUEST)), msg)
-
     def _refuse(self, status: HTTPStatus, what: str) -> None:
         """Tell what is no HTTP so, as every error here is told; where an answer is under way already, it breaks off."""
         self.room.note("not_http", self._now)
-        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE) or not self._idle:
+        if not self._idle:
             self.abort()
             return
         body = json.dumps({"type": "about:blank", "title": status.phrase, "status": int(status), "detail": what}).encode()
-        headers = [*HEADERS.items(), ("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")]
-        response = h11.Response(status_code=int(status), headers=headers, reason=status.phrase.encode())
-        events: tuple[Any, ...] = (response, h11.Data(data=body), h11.EndOfMessage())
-        self.transport.write(b"".join(cast("bytes", self.conn.send(event)) for event in events))
+        headers = {**HEADERS, "Content-Type": PROBLEM_TYPE, "Content-Length": str(len(body)), "Connection": "close"}
+        lines = [f"HTTP/1.1 {int(status)} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        self.transport.write("\r\n".join(lines).encode() + body)
         self.transport.close()
         self._watch()
+
+
+def unframed(cycle: RequestResponseCycle) -> Send:
+    """How to answer HTTP/1.0, which knows no chunks: without a length, the end is the connection's (RFC 9112, 6.1 and 6.3)."""
+    endless = False
+
+    async def send(message: Message) -> None:
+        nonlocal endless
+        if message["type"] == "http.response.start":
+            endless = not any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+            if endless:
+                cycle.chunked_encoding = False
+        elif endless:
+            cycle.expected_content_length = len(message.get("body", b""))  # to which uvicorn holds what follows
+        await cycle.send(message)  # type: ignore[arg-type]  # uvicorn has types of its own for messages
+
+    return send
 
 
 def connections(web: WebSettings, now: float, count: Callable[[str], None]) -> dict[str, Any]:
@@ -297,7 +339,6 @@ def connections(web: WebSettings, now: float, count: Callable[[str], None]) -> d
     return {
         "http": type("Connection", (Connection,), {"room": room}),
         "ws": "none",
-        "h11_max_incomplete_event_size": HEAD_BYTES_MAX,
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "forwarded_allow_ips": web.proxies,
         "backlog": BACKLOG,

@@ -225,12 +225,50 @@ async def test_beyond_all_connections_one_more_is_refused(serve: Any) -> None:
         writer.close()
 
 
+async def test_whoever_sends_many_requests_at_once_is_not_served_all_of_them(serve: Any) -> None:
+    """A buffer of them would be a tenth of a second of work."""
+    served = await serve()
+    reader, _ = await served.open(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n" + GOOD * module.PIPELINED_MAX)
+    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert served.room.let_go == {}
+    flood, _ = await served.open(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n" + GOOD * 1000)
+    assert await ended(flood)
+    assert served.room.let_go == {"not_http": 1}
+
+
+async def test_who_is_answered_before_all_was_said_may_ask_again_and_then_rests_a_while(serve: Any) -> None:
+    served = await serve()
+    reader, writer = await served.open(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+    await asyncio.wait_for(reader.readuntil(b"fine"), 5)
+    writer.write(b"d" * 7 + GOOD)
+    await asyncio.wait_for(reader.readuntil(b"fine"), 5)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+    await asyncio.wait_for(reader.readuntil(b"fine"), 5)
+    writer.write(b"d" * 7)
+    assert await ended(reader)
+    assert served.room.waiting == {}
+
+
+async def test_an_answer_to_http_1_0_has_no_chunks(serve: Any) -> None:
+    served = await serve()
+    reader, _ = await served.open(b"GET /large HTTP/1.0\r\n\r\n")
+    head, body = (await asyncio.wait_for(reader.read(-1), 5)).split(b"\r\n\r\n", 1)
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"transfer-encoding" not in head
+    assert body == b"x" * LARGE
+    assert (await served.ask(b"GET / HTTP/1.0\r\n\r\n")).endswith("\r\n\r\nfine")
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS
         (b"hello\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),  # which of many hosts?
+        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000, 431),
         (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 20_000, 431),
     ],
@@ -250,6 +288,19 @@ async def test_an_upgrade_is_answered_as_if_none_was_asked_for(serve: Any) -> No
     served = await serve()
     asked = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n\r\n"
     assert (await served.ask(asked)).startswith("HTTP/1.1 200")
+
+
+async def test_who_asked_for_an_upgrade_may_ask_again(serve: Any) -> None:
+    """As those do who would rather have HTTP/2."""
+    served = await serve()
+    asked = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+    reader, writer = await served.open(asked + GOOD)
+    for _ in range(2):
+        await asyncio.wait_for(reader.readuntil(b"fine"), 5)
+    writer.write(asked)
+    await asyncio.wait_for(reader.readuntil(b"fine"), 5)
+    writer.write(GOOD)
+    await asyncio.wait_for(reader.readuntil(b"fine"), 5)
 
 
 async def test_more_requests_than_are_answered_get_a_cheap_503_and_probes_their_answer(serve: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -114,6 +114,12 @@ def machine_seconds() -> float:
     """User, nice, system, interrupts; what a host takes away counts as another's too."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     return (sum(fields) - fields[3] - fields[4]) / TICKS
+
+
+def stolen_seconds(cores: Collection[int]) -> float:
+    """What the machine's host took from so many cores so far, while they had work to do; 0 where it does not tell."""
+    lines = [line.split() for line in Path("/proc/stat").read_text().splitlines() if line.startswith("cpu")]
+    return sum(int(fields[8]) for fields in lines if fields[0][3:].isdigit() and int(fields[0][3:]) in cores) / TICKS
 
 
 def noise(others: float) -> Iterator[str]:

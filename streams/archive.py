@@ -10,9 +10,9 @@ from functools import partial
 from schemas.duration import MICROS, Duration
 from schemas.errors import UsageError
 from schemas.event import iso, moment_of
-from schemas.history import Comparison, ComparisonReport, HistoryPoint, HistoryReport
+from schemas.history import Comparison, ComparisonReport, HistoryReport
 from streams.compare import judged
-from streams.past import Page, Recorded, page, points, recorded, splits_of
+from streams.past import Page, PointAt, Recorded, page, points, recorded, splits_of
 from streams.periods import CompareAsked, Part, Span, Users, live, other, pairs
 from streams.points import FRAME, HOUR, KEPT_SECONDS, MINUTE, frame
 from streams.rates import Split
@@ -79,11 +79,11 @@ class Archive:
         view = self._reader.views[self._reader.config.funnel(funnel).source]
         return view, view.counts[funnel]
 
-    def _report(self, asked: HistoryAsked, view: SourceView, cut: Page | None, made: Sequence[HistoryPoint]) -> HistoryReport:
+    def _report(self, asked: HistoryAsked, view: SourceView, cut: Page | None, made: Sequence[PointAt]) -> HistoryReport:
         spec = self._reader.config.funnel(asked.funnel)
         since_us = view.since(view.counts[asked.funnel].plan.definition)
         some = cut is not None and len(cut.boundaries) > 0
-        return HistoryReport(
+        head = HistoryReport(
             name=asked.funnel,
             title=spec.title or asked.funnel,
             source=spec.source,
@@ -96,10 +96,11 @@ class Archive:
             at=None if view.at_us is None else moment_of(view.at_us),
             since=moment_of(since_us) if since_us >= 0 else None,
             stages=tuple(stage.name for stage in spec.stages),
-            points=tuple(made),
+            points=(),
             gaps=0 if cut is None else len(cut.boundaries) - len(made),
             next=None,
         )
+        return head.model_copy(update={"points": tuple(made)})  # which say the same as those of the model
 
     async def compare(self, asked: CompareAsked) -> ComparisonReport:
         """Two periods, or values of a dimension, step by step."""

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from itertools import chain, groupby, repeat
 from math import sqrt
 from operator import eq, sub
-from typing import cast
 
 from msgspec import Struct
 
 from schemas.duration import MICROS, Duration
 from schemas.errors import UsageError
 from schemas.event import iso, moment_of
-from schemas.history import HistoryPoint, StagePoint, ValuePoint
 from schemas.report import Rate
 from streams.adjusted import poisson_limits
 from streams.points import HOUR, KEPT_SECONDS, MINUTE, TOTAL, VALUES_MAX, WORTH_SCALE, Shape, unpack
@@ -187,7 +186,7 @@ def points(
     basis: str,
     splits: Sequence[Split | None],
     found: Mapping[int, Recorded],
-) -> Iterator[HistoryPoint]:
+) -> Iterator[PointAt]:
     """The points of a page, one by one; none where there is nothing to say."""
     past = Past(counts, at_us)
     wanted = [boundary for boundary in asked.boundaries if basis == "entries" or boundary in found]
@@ -232,6 +231,15 @@ class PointValue(Struct, frozen=True, gc=False):
     stages: tuple[PointStage, ...]
 
 
+class PointAt(Struct, frozen=True, gc=False):
+    """`schemas.history.HistoryPoint`."""
+
+    at: datetime
+    stages: tuple[PointStage, ...]
+    incomplete: bool
+    values: tuple[PointValue, ...]
+
+
 _Row = tuple[PointStage, ...]  # every stage of one window
 
 
@@ -267,17 +275,17 @@ class _Run:
                 if stage.value is not None:
                     yield VALUE, place
 
-    def points(self, basis: str, found: Mapping[int, Recorded]) -> Iterator[HistoryPoint]:
+    def points(self, basis: str, found: Mapping[int, Recorded]) -> Iterator[PointAt]:
         columns, present = self._cohorts() if basis == "entries" else self._recorded(basis, [found[at] for at in self._boundaries])
         rows = [row if there else None for row, there in zip(zip(*columns), present)]
         width, values = len(self._splits), [split[1] for split in self._splits if split is not None]
         for place, boundary_us in enumerate(self._boundaries):
             of_value = zip(values, rows[place * width + 1 : (place + 1) * width])
-            yield HistoryPoint.model_construct(
-                at=moment_of(boundary_us),
-                stages=cast("tuple[StagePoint, ...]", rows[place * width]),
-                incomplete=boundary_us in found and found[boundary_us].incomplete,
-                values=cast("tuple[ValuePoint, ...]", tuple([PointValue(value, row) for value, row in of_value if row is not None])),
+            yield PointAt(
+                moment_of(boundary_us),
+                rows[place * width] or (),
+                boundary_us in found and found[boundary_us].incomplete,
+                tuple([PointValue(value, row) for value, row in of_value if row is not None]),
             )
 
     def _cohorts(self) -> tuple[list[Iterable[PointStage]], Iterable[bool]]:

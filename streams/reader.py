@@ -30,7 +30,7 @@ from streams.watermark import is_catching_up, is_stale, report_time
 from streams.windows import Cells, FunnelCounts, first_bucket
 
 ADDED_AT_ONCE = 1_000  # counts
-FORGOTTEN_AT_ONCE = 3  # funnels
+FUNNELS_AT_ONCE = 3
 Ends = Mapping[str, Mapping[int, int]]  # source -> partition -> offset
 NO_ENDS: Ends = {}
 NOT_FOLLOWED = "", 0  # generation and sequence number of a shard whose position alone is asked for
@@ -198,12 +198,13 @@ class Reader:
                 view.intake[shard] = change.position
         view.ends, view.intake_ends = {**ends, **known.get(name, {})}, {**intake_ends, **known.get(intake, {})}
         marks = [p.watermark_us for p in view.positions.values()]
-        view.at_us = report_time(marks, self._clock(), view.at_us)
-        if view.at_us is not None:
-            for number, counts in enumerate(view.counts.values(), 1):
-                counts.forget_before(view.at_us)
-                if number % FORGOTTEN_AT_ONCE == 0:
-                    await give_way()
+        at_us = report_time(marks, self._clock(), view.at_us)
+        if at_us is not None:
+            await _with_each(view, lambda counts: counts.look_ahead(at_us))
+            for counts in view.counts.values():
+                counts.move_on()
+            view.at_us = at_us
+            await _with_each(view, lambda counts: counts.forget_before(at_us))
 
     async def _changes(self, since: Mapping[str, tuple[str, int]]) -> dict[str, Changes | None]:
         """What was written to some shards since they had a generation and sequence number."""
@@ -290,6 +291,14 @@ class Reader:
             {name: view.adjusted(name) for name in funnels},
             lambda name: {str(window) for window in view.missing(view.counts[name].plan, self.config.windows_of(funnels[name]))},
         )
+
+
+async def _with_each(view: SourceView, work: Callable[[FunnelCounts], None]) -> None:
+    """Work on the counts of every funnel, a few at once."""
+    for number, counts in enumerate(view.counts.values(), 1):
+        work(counts)
+        if number % FUNNELS_AT_ONCE == 0:
+            await give_way()
 
 
 async def _add(view: SourceView, buckets: Mapping[BucketKey, Cells], totals: Mapping[int, Cells]) -> None:

@@ -7,7 +7,7 @@ number of windows it is part of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise, repeat
 from operator import add, sub
 from typing import NamedTuple
@@ -20,24 +20,24 @@ OPENED, REACHED = frozenset((ENTRIES, CONVERSIONS)), frozenset((EVENTS, VALUE))
 ZEROS = repeat(0)
 
 
-def buckets_of(counts: FunnelCounts, at_us: int, families: frozenset[str], start_us: int, end_us: int) -> list[Cells]:
-    """The buckets that make up a span, as far back as they are kept at T; its ends are boundaries of the finest that hold the families."""
-    held = [kept for kept in counts.plan.kept if families <= kept.families]
-    widths = [(k.seconds * MICROS, counts.buckets.get(k.seconds, {}), at_us // (k.seconds * MICROS) - k.count) for k in reversed(held)]
+class Buckets:
+    """The buckets that make up spans, as far back as they are kept at T; the ends of a span are boundaries of the finest that hold the families."""
 
-    def fill(start_us: int, end_us: int, place: int) -> Iterator[Cells]:
-        if start_us >= end_us or place == len(widths):
-            return
-        width_us, buckets, oldest = widths[place]
-        first, end = max(-(-start_us // width_us), oldest), end_us // width_us
-        if first >= end:
-            yield from fill(start_us, end_us, place + 1)
-            return
-        yield from fill(start_us, first * width_us, place + 1)
-        yield from (buckets[bucket] for bucket in range(first, end) if bucket in buckets)
-        yield from fill(end * width_us, end_us, place + 1)
+    def __init__(self, counts: FunnelCounts, at_us: int, families: frozenset[str]) -> None:
+        coarsest_first = [kept for kept in reversed(counts.plan.kept) if families <= kept.families]
+        self._widths = [
+            (k.seconds * MICROS, counts.buckets.get(k.seconds, {}), at_us // (k.seconds * MICROS) - k.count) for k in coarsest_first
+        ]
 
-    return list(fill(start_us, end_us, 0))
+    def of(self, start_us: int, end_us: int, place: int = 0) -> list[Cells]:
+        """Those between two moments, from a width on."""
+        for finer, (width_us, buckets, oldest) in enumerate(self._widths[place:], place + 1):
+            first, end = max(-(-start_us // width_us), oldest), end_us // width_us
+            if first < end:
+                found = self.of(start_us, first * width_us, finer) if start_us < first * width_us else []
+                found += [buckets[bucket] for bucket in range(first, end) if bucket in buckets]
+                return found + self.of(end * width_us, end_us, finer) if end * width_us < end_us else found
+        return []
 
 
 class Sums:
@@ -47,8 +47,9 @@ class Sums:
         edges, so_far = sorted({*edges_us}), dict.fromkeys(names, 0)
         self._names = names
         self._until = {edges[0]: (*so_far.values(),)}  # by edge: each count from the first edge on
+        buckets = Buckets(counts, at_us, families)
         for start_us, end_us in pairwise(edges):
-            for cells in buckets_of(counts, at_us, families, start_us, end_us):
+            for cells in buckets.of(start_us, end_us):
                 so_far = _added(so_far, cells)
             self._until[end_us] = (*so_far.values(),)
 
@@ -81,14 +82,13 @@ class Past:
     def __init__(self, counts: FunnelCounts, at_us: int) -> None:
         self.counts = counts
         self._at_us = at_us
+        self._kept = [(k.seconds, k.seconds * MICROS, k.families, at_us // (k.seconds * MICROS) - k.count) for k in counts.plan.kept]
 
     def width(self, families: frozenset[str], start_us: int, end_us: int) -> int | None:
         """The finest width of buckets (seconds) that hold the families and make up the span; None: none does."""
-        for kept in self.counts.plan.kept:
-            width_us = kept.seconds * MICROS
-            aligned = start_us % width_us == 0 and end_us % width_us == 0
-            if aligned and families <= kept.families and start_us // width_us >= self._at_us // width_us - kept.count:
-                return kept.seconds
+        for seconds, width_us, held, oldest in self._kept:
+            if start_us % width_us == 0 and end_us % width_us == 0 and families <= held and start_us // width_us >= oldest:
+                return seconds
         return None
 
     def known(self, start_us: int, end_us: int, basis: str) -> Known:

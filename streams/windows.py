@@ -59,6 +59,7 @@ class FunnelCounts:
     followers: list[Callable[[int, int, Cells], None]] = field(default_factory=list)  # told what is added: width, bucket, cells
     passed: PassedUsers | None = None  # where counting is ahead of T
     _running: dict[tuple[int, bool], _Running] = field(default_factory=dict)  # by window in seconds, and whether only what is pending
+    _ahead: dict[tuple[int, bool], _Running] = field(default_factory=dict)  # of them, those that the next T moves, as they will be
     _past: dict[tuple[int, int], Cells] = field(default_factory=dict)  # sums of windows that T has left, until the next change
     _values: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by dimension, as of so many totals
     _valued: int = 0
@@ -66,6 +67,7 @@ class FunnelCounts:
     def add(self, width: int, bucket: int, cells: Cells) -> None:
         """Add counts to a bucket (of one partition, or what changed)."""
         self._past.clear()
+        self._ahead.clear()
         of_width = self.buckets.setdefault(width, {})
         if bucket in of_width:
             _add(of_width[bucket], cells)
@@ -95,9 +97,7 @@ class FunnelCounts:
 
         `pending`: of those buckets only whose entries may still convert.
         """
-        width, first = first_bucket(window_seconds, at_us)
-        if pending:
-            first = max(first, self.first_pending(width, at_us))
+        width, first = self._first(window_seconds, at_us, pending=pending)
         running = self._running.get((window_seconds, pending))
         if running is None:
             running = self._running[window_seconds, pending] = _Running(width, first, self._sum(width, first))
@@ -108,6 +108,24 @@ class FunnelCounts:
         if first > running.first:
             self._advance(running, first)
         return running.sums
+
+    def look_ahead(self, at_us: int) -> None:
+        """Make the windows as they are at a later T, which takes a while; T may come then with `move_on`."""
+        self._ahead.clear()
+        for (window_seconds, pending), running in self._running.items():
+            _, first = self._first(window_seconds, at_us, pending=pending)
+            if first > running.first:
+                moved = self._ahead[window_seconds, pending] = _Running(running.width, running.first, dict(running.sums))
+                self._advance(moved, first)
+
+    def move_on(self) -> None:
+        """T is what `look_ahead` was told: nobody who asks for a window of it has to wait for its sums."""
+        self._running.update(self._ahead)
+        self._ahead.clear()
+
+    def _first(self, window_seconds: int, at_us: int, *, pending: bool) -> tuple[int, int]:
+        width, first = first_bucket(window_seconds, at_us)
+        return width, max(first, self.first_pending(width, at_us)) if pending else first
 
     def first_pending(self, width: int, at_us: int) -> int:
         """The first bucket that is not mature: its end + conversion window + allowed lateness lie after `at_us`."""

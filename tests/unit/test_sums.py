@@ -17,7 +17,7 @@ from streams.past import Page, Recorded, _proportion, page, points, splits_of
 from streams.plan import Plan
 from streams.rates import Split, proportion, rate
 from streams.retention import CONVERSIONS, ENTRIES, EVENTS, VALUE
-from streams.sums import OPENED, Past, buckets_of
+from streams.sums import OPENED, Buckets, Past
 from streams.values import VALUE_SCALE
 from streams.windows import FunnelCounts, cell
 
@@ -153,7 +153,7 @@ def test_a_late_event_is_in_a_point_that_was_answered_before_it() -> None:
 def test_a_day_is_made_of_few_buckets() -> None:
     store = Store.of(("24h",)).fill(90_000, 4000)
     start = AT // 60 * 60 - 86_400
-    made = buckets_of(store.counts, AT * MICROS, OPENED, start * MICROS, (start + 86_400) * MICROS)
+    made = Buckets(store.counts, AT * MICROS, OPENED).of(start * MICROS, (start + 86_400) * MICROS)
     assert len(made) < 24 + 60
     assert sum(cells.get(cell(ENTRIES, 0), 0) for cells in made) == store.recount(ENTRIES, 0, None, start, start + 86_400)
 

@@ -132,6 +132,31 @@ def test_a_window_moved_along_holds_what_its_buckets_sum_up_to(seed: int, steps:
             assert {window: counts.users(0, window, now) for window in windows} == expected
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_windows_that_were_made_ahead_of_t_are_what_their_buckets_sum_up_to_and_those_of_t_stay_until_it_moves(seed: int) -> None:
+    chance = random.Random(seed)
+    windows = [10, 60, 300, HOUR, DAY]
+    counts = FunnelCounts(plan("10s", "1m", "5m", "1h", "24h"))
+    now = AT_US
+    for _ in range(100):
+        following = now + round(chance.choice((0.1, 10, 50, 700)) * SECOND)
+        for width in (10, 60):
+            add_users(counts, chance.randint(0, 9), following - chance.choice([0, 15, 200, 3000]) * SECOND, width)
+        held = {window: counts.window(window, now) for window in chance.sample(windows, 3)}
+        counts.look_ahead(following)
+        assert all(counts.window(window, now) is sums for window, sums in held.items())
+        comes_between = chance.random() < 0.3
+        if comes_between:
+            add_users(counts, 1, following)
+            add_users(counts, 1, following, 60)
+        assert all(counts.users(0, window, now) == from_scratch(counts, window, now) for window in held)
+        counts.move_on()
+        made = {window: running.sums for (window, _), running in counts._running.items()}
+        now = following
+        assert all(counts.users(0, window, now) == from_scratch(counts, window, now) for window in windows)
+        assert comes_between or all(counts.window(window, now) is sums for window, sums in made.items())
+
+
 def test_forgetting_long_after_a_window_was_last_read_does_not_count_the_forgotten_in_it() -> None:
     counts = FunnelCounts(plan("1m"))
     for second in range(0, 8000, 10):

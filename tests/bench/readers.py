@@ -1,7 +1,8 @@
 """Those who read: `python -m tests.bench.readers ADDRESS LOAD` asks a worker as LOAD (JSON) says and prints how long it took.
 
 Connects, prints `ready`, waits for a line on stdin, reads for LOAD's seconds, prints one JSON object: by kind of request
-the milliseconds of each, and of every event `tick` of the stream how old it was when it arrived.
+the milliseconds of each, and how many of them it was itself ready to go on and had no core; of every event `tick` of the
+stream how old it was when it arrived.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import json
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 BUFFERED_MAX = 2**26
+SCHEDSTAT = Path("/proc/self/schedstat")
 AT_ONCE = 50  # connections begun at the same time
 
 
@@ -59,10 +63,22 @@ class Load:
 @dataclass
 class Found:
     took_ms: dict[str, list[float]] = field(default_factory=dict)
+    waited_ms: dict[str, list[float]] = field(default_factory=dict)  # of these
     delays_ms: list[float] = field(default_factory=list)
 
-    def note(self, kind: str, began: float) -> None:
-        self.took_ms.setdefault(kind, []).append((time.perf_counter() - began) * 1000)
+    @contextmanager
+    def one(self, kind: str) -> Iterator[None]:
+        """A request and its answer."""
+        waited_ms, began = own_wait_ms(), time.perf_counter()
+        yield
+        took_ms = (time.perf_counter() - began) * 1000
+        self.took_ms.setdefault(kind, []).append(took_ms)
+        self.waited_ms.setdefault(kind, []).append(min(took_ms, own_wait_ms() - waited_ms))
+
+
+def own_wait_ms() -> float:
+    """How long this process has been ready to run and had no core, as Linux tells (proc(5), schedstat); 0 where nobody does."""
+    return int(SCHEDSTAT.read_text().split()[1]) / 1e6 if SCHEDSTAT.exists() else 0.0
 
 
 class Connection:
@@ -117,18 +133,16 @@ async def _requests(load: Load, connection: Connection, until: float, found: Fou
 
     async def ask(number: int) -> None:
         kind, path = load.request(number, chance)
-        began = time.perf_counter()
-        await connection.get(path)
-        found.note(kind, began)
+        with found.one(kind):
+            await connection.get(path)
 
     await _every(1 / load.requests, until, ask)
 
 
 async def _scrapes(load: Load, connection: Connection, until: float, found: Found) -> None:
     async def scrape(_: int) -> None:
-        began = time.perf_counter()
-        await connection.get("/metrics")
-        found.note("scrape", began)
+        with found.one("scrape"):
+            await connection.get("/metrics")
 
     await _every(load.scrape_seconds, until, scrape)
 

@@ -29,8 +29,8 @@ from streams.tally import BucketKey
 from streams.watermark import is_catching_up, is_stale, report_time
 from streams.windows import Cells, FunnelCounts, first_bucket
 
-ADDED_AT_ONCE = 1_000  # counts
-FUNNELS_AT_ONCE = 3
+ADDED_AT_ONCE = 3_000  # counts
+STEP_SECONDS = 0.001
 Ends = Mapping[str, Mapping[int, int]]  # source -> partition -> offset
 NO_ENDS: Ends = {}
 NOT_FOLLOWED = "", 0  # generation and sequence number of a shard whose position alone is asked for
@@ -294,11 +294,13 @@ class Reader:
 
 
 async def _with_each(view: SourceView, work: Callable[[FunnelCounts], None]) -> None:
-    """Work on the counts of every funnel, a few at once."""
-    for number, counts in enumerate(view.counts.values(), 1):
+    """Work on the counts of every funnel, a step at a time."""
+    began = time.perf_counter()
+    for counts in view.counts.values():
         work(counts)
-        if number % FUNNELS_AT_ONCE == 0:
+        if time.perf_counter() - began >= STEP_SECONDS:
             await give_way()
+            began = time.perf_counter()
 
 
 async def _add(view: SourceView, buckets: Mapping[BucketKey, Cells], totals: Mapping[int, Cells]) -> None:

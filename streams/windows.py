@@ -60,6 +60,7 @@ class FunnelCounts:
     passed: PassedUsers | None = None  # where counting is ahead of T
     _running: dict[tuple[int, bool], _Running] = field(default_factory=dict)  # by window in seconds, and whether only what is pending
     _ahead: dict[tuple[int, bool], _Running] = field(default_factory=dict)  # of them, those that the next T moves, as they will be
+    _oldest: dict[int, int] = field(default_factory=dict)  # width -> first bucket that is kept; older ones were dropped
     _past: dict[tuple[int, int], Cells] = field(default_factory=dict)  # sums of windows that T has left, until the next change
     _values: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by dimension, as of so many totals
     _valued: int = 0
@@ -88,9 +89,11 @@ class FunnelCounts:
             self.window(window_seconds, at_us, pending=pending)
         for kept in self.plan.kept:
             oldest = at_us // (kept.seconds * MICROS) - kept.count
-            buckets = self.buckets.get(kept.seconds, {})
-            for bucket in [b for b in buckets if b < oldest]:
-                del buckets[bucket]
+            if oldest != self._oldest.get(kept.seconds):
+                self._oldest[kept.seconds] = oldest
+                buckets = self.buckets.get(kept.seconds, {})
+                for bucket in [b for b in buckets if b < oldest]:
+                    del buckets[bucket]
 
     def window(self, window_seconds: int, at_us: int, *, pending: bool = False) -> Cells:
         """The sums over a trailing window: from its first bucket onward, without an upper end.

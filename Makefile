@@ -29,8 +29,8 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The page of all figures: the contenders, and what counting costs by everything that may grow. Wants an idle machine for three
-# quarters of an hour, Java 17 and Maven. One part of it: `python -m tests.bench --help`.
+# The page of all figures: the contenders, and what counting costs by everything that may grow. Wants an idle machine for
+# about an hour, Java 17 and Maven. One part of it: `python -m tests.bench --help`.
 bench: compile
 	$(BIN)/python -m tests.bench --report deploy/bench.md
 

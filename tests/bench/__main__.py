@@ -71,10 +71,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pseudonyms", action="store_true", help="with --stages: entities have pseudonyms")
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--report", type=Path, metavar="FILE", help="everything but --profile and --stages, and write the page, as Markdown")
+    parser.add_argument("--again", metavar="TITLE", help="with --report: only this section, in the page that there is")
     for name, (_, about) in PARTS.items():
         one.add_argument(f"--{name}", action="store_const", dest="part", const=name, help=f"only {about}")
     options = parser.parse_args()
     options.only = options.only or list(KINDS)
+    if options.again is not None:
+        titles = [section.title for section in sections(options)]
+        if options.report is None or options.again not in titles:
+            parser.error(f"--again goes with --report, and with one of its sections: {', '.join(titles)}")
     if options.against is not None:
         options.only.append(FunnelwatchBefore.name)
     return options
@@ -175,13 +180,17 @@ def sections(options: argparse.Namespace) -> Iterator[Section]:
 
 
 def reported(options: argparse.Namespace) -> int:
-    """Run every section and write the page; 1 if one of them is not whole."""
+    """Run every section, or one again, and write the page; 1 if one of them is not whole."""
     found = []
     for section in sections(options):
+        if options.again not in (None, section.title):
+            continue
         say(f"\n## {section.title}\n")
         found.append(page.written(section, say))
-    facts = list(machine.facts())
-    page.write(options.report, found, facts)
+    if options.again is None:
+        page.write(options.report, found, list(machine.facts()))
+    else:
+        page.write_again(options.report, found[0], machine.of())
     for one in found:
         if one.failed:
             say(f"FAILED: {one.section.title}: {one.failed}")

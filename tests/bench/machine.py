@@ -22,11 +22,16 @@ POMS = (requirements.KAFKA_POM, BENCH / "kafka_streams" / "pom.xml")
 
 def facts() -> Iterator[str]:
     """Lines of a list."""
-    yield f"- {datetime.now(timezone.utc).date().isoformat()}, commit {commit()}"
+    yield f"- {of()}"
     yield f"- {_cpu_model()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB of memory, {platform.system()} {platform.release().split('-')[0]}"
     yield f"- Python {platform.python_version()}, {_java()}, {_redis()}"
     yield f"- {', '.join(f'{name} {metadata.version(name)}' for name in OF_OURS)}"
     yield f"- {', '.join(_pinned())}"
+
+
+def of() -> str:
+    """Day and commit."""
+    return f"{datetime.now(timezone.utc).date().isoformat()}, commit {commit()}"
 
 
 def commit() -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from schemas.errors import FunnelwatchError
 from tests.bench.pictures import pictures
 from tests.parts.requirements import ROOT
 
@@ -116,12 +117,18 @@ def page(found: Sequence[Written], facts: Iterable[str], folder: str = "pictures
     if failed := [one.section.title for one in found if one.failed]:
         yield f"\n**Incomplete: {'; '.join(failed)}.**"
     for one in found:
-        yield from ("", f"## {one.section.title}", "", f"`{one.section.shown}`", "")
-        yield from one.lines
-        for name in one.pictures:
-            yield f"\n![{name}]({folder}/{name}.svg)"
-        if one.failed:
-            yield f"\n**This section is not whole: {one.failed}**"
+        yield from _shown(one, folder)
+
+
+def _shown(one: Written, folder: str, *of: str) -> Iterator[str]:
+    """A section; `of` says what it is of, where that is not what the page says."""
+    yield from ("", f"## {one.section.title}", "", f"`{one.section.shown}`", "")
+    yield from of
+    yield from one.lines
+    for name in one.pictures:
+        yield f"\n![{name}]({folder}/{name}.svg)"
+    if one.failed:
+        yield f"\n**This section is not whole: {one.failed}**"
 
 
 def reason(last: Sequence[str], code: int) -> str:
@@ -142,9 +149,25 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 def write(path: Path, found: Sequence[Written], facts: Iterable[str]) -> None:
     """The page, and beside it a folder of its pictures."""
+    _draw(path, found)
+    path.write_text("\n".join(page(found, facts, f"pictures/{path.stem}")) + "\n", "utf-8")
+
+
+def write_again(path: Path, one: Written, of: str) -> None:
+    """One section anew in a page that has it; `of` says when and of which commit. Raises FunnelwatchError where there is none such."""
+    text, head = path.read_text("utf-8"), f"\n## {one.section.title}\n"
+    before, found, rest = text.partition(head)
+    if not found:
+        raise FunnelwatchError(f"{path} has no section {one.section.title!r}; write all of it, without --again")
+    _draw(path, [one])
+    following = rest.find("\n## ")
+    shown = "\n".join(_shown(one, f"pictures/{path.stem}", f"Run again by itself: {of}.", ""))
+    path.write_text(before + shown + "\n" + (rest[following:] if following >= 0 else ""), "utf-8")
+
+
+def _draw(path: Path, found: Sequence[Written]) -> None:
     folder = path.parent / "pictures" / path.stem
     folder.mkdir(parents=True, exist_ok=True)
     for one in found:
         for name, svg in one.pictures.items():
             (folder / f"{name}.svg").write_text(svg, "utf-8")
-    path.write_text("\n".join(page(found, facts, f"pictures/{path.stem}")) + "\n", "utf-8")

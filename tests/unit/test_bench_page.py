@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.errors import FunnelwatchError
 from tests.bench import __main__ as bench
 from tests.bench import page
 from tests.bench.machine import facts
@@ -60,6 +61,20 @@ def test_the_page_says_which_sections_are_not_whole() -> None:
     assert "## One\n\n`python -m tests.bench --one`\n\n| a |" in text
     assert "**This section is not whole: no Java**" in text
     assert "Incomplete" not in "\n".join(page.page(found[:1], []))
+
+
+def test_a_section_that_was_run_again_is_replaced_and_says_of_which_commit_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "bench.md"
+    found = [Written(Section(title, (f"--{title.lower()}",)), ["| then |"]) for title in ("One", "Two", "Three")]
+    page.write(path, found, ["- a machine"])
+    before = path.read_text()
+    for place, title in ((1, "Two"), (2, "Three"), (1, "Two")):
+        page.write_again(path, Written(found[place].section, ["| now |"]), "today, commit abc")
+        head = f"\n## {title}\n\n`python -m tests.bench --{title.lower()}`\n\n"
+        assert f"{head}Run again by itself: today, commit abc.\n\n| now |\n" in path.read_text()
+    assert path.read_text().replace("Run again by itself: today, commit abc.\n\n| now |", "| then |") == before
+    with pytest.raises(FunnelwatchError, match="no section 'Four'"):
+        page.write_again(path, Written(Section("Four", ()), []), "")
 
 
 def test_a_section_shows_the_pictures_of_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ number of windows it is part of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise, repeat
 from operator import add, sub
 from typing import NamedTuple
@@ -44,14 +44,15 @@ class Sums:
     """Counts by name between edges, which are boundaries of buckets that hold them. Buckets must not change meanwhile."""
 
     def __init__(self, counts: FunnelCounts, at_us: int, families: frozenset[str], edges_us: Iterable[int], names: Sequence[str]) -> None:
-        edges, so_far = sorted({*edges_us}), dict.fromkeys(names, 0)
-        self._names = names
-        self._until = {edges[0]: (*so_far.values(),)}  # by edge: each count from the first edge on
+        edges, so_far = sorted({*edges_us}), [0] * len(names)
+        self._names, places = names, {name: place for place, name in enumerate(names)}
+        self._until = {edges[0]: so_far}  # by edge: each count from the first edge on
         buckets = Buckets(counts, at_us, families)
         for start_us, end_us in pairwise(edges):
+            so_far = [*so_far]
             for cells in buckets.of(start_us, end_us):
-                so_far = _added(so_far, cells)
-            self._until[end_us] = (*so_far.values(),)
+                so_far = _added(so_far, names, places, cells)
+            self._until[end_us] = so_far
 
     def between(self, starts_us: Iterable[int], ends_us: Iterable[int]) -> list[tuple[int, ...]]:
         """For every start and its end, which are edges, each count between them, in the order of the names."""
@@ -63,16 +64,13 @@ class Sums:
         return dict(zip(self._names, map(sub, self._until[end_us], self._until[start_us])))
 
 
-def _added(so_far: Cells, cells: Cells) -> Cells:
-    """Counts with those of a bucket added, of the same names: by whichever there are fewer of, these or what the bucket holds.
-
-    By the names alone a bucket that holds a third of them would cost five times as much, by what it holds a full one half as much again.
-    """
+def _added(so_far: list[int], names: Sequence[str], places: Mapping[str, int], cells: Cells) -> list[int]:
+    """Counts, each at the place of its name, with those of a bucket added: by whichever there are fewer of, names or what it holds."""
     if len(cells) >= len(so_far):
-        return dict(zip(so_far, map(add, so_far.values(), map(cells.get, so_far, ZEROS))))
+        return [*map(add, so_far, map(cells.get, names, ZEROS))]
     for name, count in cells.items():
-        if name in so_far:
-            so_far[name] += count
+        if name in places:
+            so_far[places[name]] += count
     return so_far
 
 

@@ -12,7 +12,8 @@ out; and it writes a line in the log for each that makes no sense. Here
 * so many requests a second are answered, which leaves time for counting, whoever asks how often; more
   get a 503 that costs little. Probes have a measure of their own;
 * one address has `connections_per_address`, half of them streams, unless it is a proxy's;
-* what is no HTTP gets a 400 or 431, and the log a count once a minute.
+* what is no HTTP gets a 400, 413 or 431, and the log a count once a minute; of requests sent at once, PIPELINED_MAX
+  wait behind the one that is answered.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from schemas.duration import Duration
 from schemas.settings import WebSettings
 from streams.web.addresses import Addresses
 from streams.web.api import HEADERS, Shield
-from streams.web.bounded import HEAD_BYTES_MAX, HEAD_TOO_LONG
+from streams.web.bounded import HEAD_BYTES_MAX, HEAD_TOO_LONG, TOO_LONG
 from streams.web.problem import PROBLEM_TYPE, problem
 from streams.web.stream import LINE
 
@@ -44,7 +45,8 @@ REQUEST_SECONDS = 10.0
 SEND_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 15
 SEND_BUFFER_BYTES = 32_768  # of a connection; of a stream's as many again, and twice, in the kernel
-PIPELINED_MAX = 8  # requests that wait behind the one that is answered
+PIPELINED_MAX = 8
+REQUEST_BYTES_MAX = 1_000_000  # with whatever stands around a body, and after it
 WAITING_MAX = 1000
 CONNECTIONS_MAX = 4000
 BACKLOG = 512  # in the kernel: who asks waits behind them
@@ -152,7 +154,7 @@ class Connection(HttpToolsProtocol):
         self._app, self.app = self.app, self._run
         self._deadline: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
-        self._in_head, self._head_bytes = True, 0  # of a head that has yet to come whole
+        self._in_head, self._came = True, 0  # of a request that has yet to come whole, and how many bytes of it there are
 
     @property
     def _now(self) -> float:
@@ -191,11 +193,14 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self.transport.is_closing():
             return
-        room = HEAD_BYTES_MAX - self._head_bytes  # the parser has no limit of its own
-        if self._in_head and len(data) > room and data.find(b"\r\n\r\n", 0, room) < 0:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LONG)
+        room = (HEAD_BYTES_MAX if self._in_head else REQUEST_BYTES_MAX) - self._came  # the parser has no limit of its own
+        if len(data) > room and (not self._in_head or data.find(b"\r\n\r\n", 0, room) < 0):
+            if self._in_head:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LONG)
+            else:
+                self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TOO_LONG)
             return
-        self._head_bytes += len(data)
+        self._came += len(data)
         try:
             while data:
                 data = self._fed(data)
@@ -211,6 +216,10 @@ class Connection(HttpToolsProtocol):
             return data[asked.args[0] :]
         return b""
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # what comes after a body is of no use here
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
         hosts = sum(name == b"host" for name, _ in self.headers)
@@ -220,7 +229,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._came = True, 0
         self._asked()
         self._wait_again()  # where it was answered before all of it was there
 

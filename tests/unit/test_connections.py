@@ -236,6 +236,22 @@ async def test_whoever_sends_many_requests_at_once_is_not_served_all_of_them(ser
     assert served.room.let_go == {"not_http": 1}
 
 
+@pytest.mark.parametrize("after", [b"X: y\r\n" * 10, b"y" * 60], ids=["lines", "a line"])
+async def test_a_request_that_goes_on_after_its_body_comes_to_an_end(serve: Any, monkeypatch: pytest.MonkeyPatch, after: bytes) -> None:
+    """Whatever comes would be kept."""
+    monkeypatch.setattr(module, "REQUEST_SECONDS", 5.0)
+    served = await serve()
+    head = b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: "
+    reader, writer = await served.open(head)
+    with contextlib.suppress(ConnectionError):
+        for _ in range(3 * module.REQUEST_BYTES_MAX // len(after)):
+            writer.write(after)
+            await writer.drain()
+    assert await ended(reader)
+    assert served.room.let_go == {"not_http": 1}
+    assert (await served.ask(head + b"y\r\n\r\n")).endswith("fine")
+
+
 async def test_who_is_answered_before_all_was_said_may_ask_again_and_then_rests_a_while(serve: Any) -> None:
     served = await serve()
     reader, writer = await served.open(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")

@@ -19,13 +19,12 @@ from prometheus_client.registry import Collector
 from schemas.duration import MICROS
 from schemas.report import AlertState
 from streams.metrics import DEFINITIONS, Definition
-from streams.pauses import give_way
+from streams.pauses import Stretches
 from streams.rates import AdjustedRates
 from streams.series import METRICS, FunnelSeries, header
 from streams.windows import FunnelCounts
 
 SECONDS_A_TICK = 0.02
-STRETCH_SECONDS = 0.001
 LITTLE = 0.25
 STATES = {"inactive": 0, "pending": 1, "firing": 2, "recovering": 2}
 WITHOUT_DATA = {"no_data": 3, "stale": 4, "error": 4}
@@ -69,11 +68,9 @@ class LedgerText:
 
     async def follow(self, readings: Iterable[SourceReading]) -> None:
         """Make lines anew: those that there are not yet, then the oldest. Others have their turn in between."""
-        paused = self._clock()
+        stretches = Stretches(self._clock)
         for _ in self.renewed(readings):
-            if self._clock() - paused >= STRETCH_SECONDS:
-                await give_way()
-                paused = self._clock()
+            await stretches.pause()
 
     def renewed(self, readings: Iterable[SourceReading]) -> Iterator[None]:
         """What `follow` does, up to the next pause."""

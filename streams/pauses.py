@@ -17,6 +17,7 @@ from typing import Any, cast
 from streams.turns import Steps, T
 
 QUIET_SECONDS = 50e-6  # a round in which nothing happened takes less
+STRETCH_SECONDS = 0.001
 GIVEN_SECONDS_MAX = 0.01  # a round that is longer by itself is the last
 # Of Python's garbage collector: how many new objects it may come to by itself before it looks at them, which would be a pause
 # of half a second. What is new is looked at more often, see `Collecting`.
@@ -37,6 +38,20 @@ class Work:
         if self._since >= self._most:
             self._since = 0
             await give_way()
+
+
+class Stretches:
+    """Gives way each time that work has gone on for a millisecond: on a slow machine a step is less work, not more time."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._began = clock()
+
+    async def pause(self) -> None:
+        """Called between two parts of the work."""
+        if self._clock() - self._began >= STRETCH_SECONDS:
+            await give_way()
+            self._began = self._clock()
 
 
 class Collecting:

@@ -20,7 +20,7 @@ from schemas.report import FunnelReport, FunnelSummary
 from streams.adjusting import Adjusting
 from streams.collector import SourceReading
 from streams.ledger.contract import Changes, Kept, Ledger, Position
-from streams.pauses import Work, give_way
+from streams.pauses import Stretches
 from streams.plan import FunnelPlan, Plan
 from streams.rates import breakdowns, overall, rate, stage_reports
 from streams.retention import USERS
@@ -29,8 +29,6 @@ from streams.tally import BucketKey
 from streams.watermark import is_catching_up, is_stale, report_time
 from streams.windows import Cells, FunnelCounts, first_bucket
 
-ADDED_AT_ONCE = 3_000  # counts
-STEP_SECONDS = 0.001
 Ends = Mapping[str, Mapping[int, int]]  # source -> partition -> offset
 NO_ENDS: Ends = {}
 NOT_FOLLOWED = "", 0  # generation and sequence number of a shard whose position alone is asked for
@@ -295,23 +293,21 @@ class Reader:
 
 async def _with_each(view: SourceView, work: Callable[[FunnelCounts], None]) -> None:
     """Work on the counts of every funnel, a step at a time."""
-    began = time.perf_counter()
+    stretches = Stretches()
     for counts in view.counts.values():
         work(counts)
-        if time.perf_counter() - began >= STEP_SECONDS:
-            await give_way()
-            began = time.perf_counter()
+        await stretches.pause()
 
 
 async def _add(view: SourceView, buckets: Mapping[BucketKey, Cells], totals: Mapping[int, Cells]) -> None:
     """Add counts; a chunk of a hundred funnels has thousands of buckets, so others have their turn in between."""
     by_definition = {counts.plan.definition: counts for counts in view.counts.values()}
-    work = Work(ADDED_AT_ONCE)
+    stretches = Stretches()
     for (definition, width, bucket), cells in buckets.items():
         if definition in by_definition:
             by_definition[definition].add(width, bucket, cells)
-        await work.did(1 + len(cells))
+        await stretches.pause()
     for definition, cells in totals.items():
         if definition in by_definition:
             by_definition[definition].add_totals(cells)
-        await work.did(len(cells))
+        await stretches.pause()

@@ -119,3 +119,21 @@ async def test_columns_are_let_go_of_some_rows_at_a_time() -> None:
         sizes.append(len(columns[0]))
     assert columns == [[], [], []]
     assert max(before - after for before, after in pairwise(sizes)) == 10
+
+
+async def test_work_gives_way_each_time_that_it_went_on_for_a_millisecond() -> None:
+    now = 0.0
+    given: list[float] = []
+
+    async def others() -> None:
+        while True:
+            given.append(now)
+            await asyncio.sleep(0)
+
+    stretches = pauses.Stretches(lambda: now)
+    waiting = asyncio.create_task(others())
+    for part in (0.0004, 0.0004, 0.0004, 0.0001, 0.003, 0.0002):
+        now += part
+        await stretches.pause()
+    waiting.cancel()
+    assert sorted({round(at * 1e4) for at in given}) == [12, 43]

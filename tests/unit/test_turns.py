@@ -16,13 +16,13 @@ from streams.ledger.memory import MemoryLedger
 from streams.ledger.redis import PACKED_AT_ONCE, PARSED_AT_ONCE, RedisLedger, _packed_counts
 from streams.metrics import WorkerMetrics
 from streams.plan import Plan
-from streams.reader import ADDED_AT_ONCE, Reader
+from streams.reader import Reader
 from streams.tally import Deltas
 from streams.turns import Steps
 from tests.parts.loop import turns_while
 
 T = TypeVar("T")
-BUCKETS = 20 * ADDED_AT_ONCE
+BUCKETS = 20_000
 
 
 async def test_a_tick_that_reads_many_buckets_lets_others_in() -> None:
@@ -36,7 +36,7 @@ async def test_a_tick_that_reads_many_buckets_lets_others_in() -> None:
     definition = reader.counts()["f"].plan.definition
     buckets = {(definition, 60, number): {"u0": 1} for number in range(BUCKETS)}
     await ledger.apply(claim, Write(0, 1, Deltas(buckets, watermark_us=BUCKETS * 60_000_000)))
-    assert await turns_while(reader.tick) >= BUCKETS // ADDED_AT_ONCE
+    assert await turns_while(reader.tick) >= 5, "they take some ten milliseconds"
 
 
 async def test_a_chunk_of_many_funnels_is_tallied_and_packed_in_many_steps() -> None:

@@ -44,10 +44,16 @@ def needs(item: pytest.Item) -> set[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs more than Python packages, before `-m` selects."""
+    """Mark what needs more than Python packages, before `-m` selects; begin with what has to be alone.
+
+    Each of those waits for what runs beside it to end, and all else waits for it: one after the other they wait but once.
+    """
     for item in items:
         if needs(item):
             item.add_marker(pytest.mark.real)
+    alone = {item.path for item in items if item.get_closest_marker("alone")}
+    places = {path: place for place, path in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (item.path not in alone, places[item.path], item.get_closest_marker("alone") is None))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

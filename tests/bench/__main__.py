@@ -48,7 +48,7 @@ def required(name: str) -> Path:
 @contextmanager
 def parts() -> Iterator[tuple[Kafka, RedisServer]]:
     jars, binary = required("kafka_jars"), required("redis_server_binary")
-    with Kafka(jars) as kafka, RedisServer(binary) as redis:
+    with Kafka(jars, hot=True) as kafka, RedisServer(binary) as redis:
         yield kafka, redis
 
 

@@ -20,15 +20,16 @@ RECORD_BYTES_MAX = 16 * 1024 * 1024
 class Kafka(KafkaProcess):
     """One node with replication 1 that lets groups form and sessions expire fast.
 
-    `settings` are added to `server.properties`, over the ones below.
+    `settings` are added to `server.properties`, over the ones below. A broker that is `hot` has Java compile what is used much as
+    well as it can, for figures, at half as much processor time again while it starts.
     """
 
     name: ClassVar[str] = "kafka"
     start_seconds: ClassVar[float] = 60.0
 
-    def __init__(self, jars: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, jars: Path, settings: Mapping[str, str] | None = None, *, hot: bool = False) -> None:
         super().__init__()
-        self._jars = jars
+        self._jars, self._hot = jars, hot
         self._settings = dict(settings or {})
         self._controller_port = free_port()
 
@@ -54,7 +55,8 @@ class Kafka(KafkaProcess):
 
     def _java(self, *flags: str) -> list[str]:
         quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-        return ["java", *flags, "-XX:+UseSerialGC", quiet, "-cp", f"{self._jars}/*"]
+        quick = [] if self._hot else ["-XX:TieredStopAtLevel=1"]
+        return ["java", *flags, *quick, "-XX:+UseSerialGC", quiet, "-cp", f"{self._jars}/*"]
 
     def _server_properties(self) -> dict[str, str]:
         controller = f"{LOCALHOST}:{self._controller_port}"

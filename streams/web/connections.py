@@ -194,7 +194,7 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         room = (HEAD_BYTES_MAX if self._in_head else REQUEST_BYTES_MAX) - self._came  # the parser has no limit of its own
-        if len(data) > room and (not self._in_head or data.find(b"\r\n\r\n", 0, room) < 0):
+        if len(data) > room and (not self._in_head or data.find(b"\r\n\r\n", 0, max(0, room)) < 0):
             if self._in_head:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LONG)
             else:

@@ -7,7 +7,7 @@ number of windows it is part of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise, repeat
 from operator import add, sub
 from typing import NamedTuple
@@ -45,13 +45,13 @@ class Sums:
 
     def __init__(self, counts: FunnelCounts, at_us: int, families: frozenset[str], edges_us: Iterable[int], names: Sequence[str]) -> None:
         edges, so_far = sorted({*edges_us}), [0] * len(names)
-        self._names, places = names, {name: place for place, name in enumerate(names)}
+        self._names, self._places = names, {name: place for place, name in enumerate(names)}
         self._until = {edges[0]: so_far}  # by edge: each count from the first edge on
         buckets = Buckets(counts, at_us, families)
         for start_us, end_us in pairwise(edges):
             so_far = [*so_far]
             for cells in buckets.of(start_us, end_us):
-                so_far = _added(so_far, names, places, cells)
+                so_far = self._added(so_far, cells)
             self._until[end_us] = so_far
 
     def between(self, starts_us: Iterable[int], ends_us: Iterable[int]) -> list[tuple[int, ...]]:
@@ -63,15 +63,14 @@ class Sums:
         """Each count between two edges, by its name."""
         return dict(zip(self._names, map(sub, self._until[end_us], self._until[start_us])))
 
-
-def _added(so_far: list[int], names: Sequence[str], places: Mapping[str, int], cells: Cells) -> list[int]:
-    """Counts, each at the place of its name, with those of a bucket added: by whichever there are fewer of, names or what it holds."""
-    if len(cells) >= len(so_far):
-        return [*map(add, so_far, map(cells.get, names, ZEROS))]
-    for name, count in cells.items():
-        if name in places:
-            so_far[places[name]] += count
-    return so_far
+    def _added(self, so_far: list[int], cells: Cells) -> list[int]:
+        """Counts with those of a bucket: by whichever there are fewer of, names or what the bucket holds."""
+        if len(cells) >= len(so_far):
+            return [*map(add, so_far, map(cells.get, self._names, ZEROS))]
+        for name, count in cells.items():
+            if name in self._places:
+                so_far[self._places[name]] += count
+        return so_far
 
 
 class Past:

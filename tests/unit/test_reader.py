@@ -20,7 +20,7 @@ from streams.ledger.memory import MemoryLedger
 from streams.plan import Plan
 from streams.reader import Reader
 from streams.tally import Deltas
-from streams.windows import EVENTS, USERS
+from streams.windows import EVENTS, USERS, FunnelCounts
 
 AT = 1_690_000_000  # seconds; 2023-07-22T04:26:40Z, a boundary of 10 s
 MINUTE = Duration("1m")
@@ -435,3 +435,21 @@ async def test_the_readings_for_the_metrics_are_of_every_source(reader: Reader, 
     assert web.fates == {"applied": 1, "filtered": 1, "rejected:bad_json": 1}
     assert web.windows == {"f": (("1m", 60), ("5m", 300))}
     assert (app.source, app.at_us, app.fates) == ("app", None, {})
+
+
+async def test_the_windows_of_a_new_t_are_made_before_anybody_may_ask_for_it(
+    reader: Reader, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever asks first waits for the windows of a hundred funnels."""
+    monkeypatch.setattr(FunnelCounts, "forget_before", lambda *_: None)  # moves them too, when T is there
+    await writer.write(event("a", 1))
+    await reader.tick()
+    counts = reader.counts()["f"]
+    assert reader.report("f", MINUTE).stages[0].users == 1
+    held = counts.window(MINUTE, (AT + 1) * 1_000_000)
+    await writer.write(event("a", 301, "v"), event("a", 302, "w"))
+    await reader.tick()
+    monkeypatch.setattr(FunnelCounts, "_advance", None)
+    monkeypatch.setattr(FunnelCounts, "_sum", None)
+    assert reader.report("f", MINUTE).stages[0].users == 2
+    assert counts.window(MINUTE, (AT + 302) * 1_000_000) is not held

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from itertools import islice
+from pathlib import Path
+
+import pytest
 
 from schemas.config import Config
+from tests.bench import readers
 from tests.bench.readers import Load
 from tests.bench.reading import Span, apart, claims, each_page, many, slowed, visits
 
@@ -74,3 +79,16 @@ def test_a_load_goes_to_another_process_as_it_is() -> None:
     load = Load(1.5, requests=10, clients=3, funnels=("a",), windows=("5m",), by="channel")
     sent = json.loads(load.text())
     assert (sent["seconds"], sent["clients"], sent["funnels"]) == (1.5, 3, ["a"])
+
+
+def test_what_a_reader_waits_for_a_core_is_told_beside_what_the_answer_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    schedstat, found = tmp_path / "schedstat", readers.Found()
+    monkeypatch.setattr(readers, "SCHEDSTAT", schedstat)
+    for waits_ns in ((0, 0), (500_000, 700_000), (0, 10**12)):
+        schedstat.write_text(f"1 {waits_ns[0]} 1\n")
+        with found.one("funnel"):
+            time.sleep(0.001)
+            schedstat.write_text(f"2 {waits_ns[1]} 2\n")
+    assert found.waited_ms["funnel"] == [0.0, pytest.approx(0.2), found.took_ms["funnel"][2]]  # never more than it took
+    schedstat.unlink()
+    assert readers.own_wait_ms() == 0

@@ -162,7 +162,7 @@ class Reader:
 
     def _new_view(self, source: Source) -> SourceView:
         plan = Plan(self.config, source)
-        return SourceView(source, plan, {f.funnel.name: FunnelCounts(f) for f in plan.funnels})
+        return SourceView(source, plan, {f.funnel.name: FunnelCounts(f, blocks={}) for f in plan.funnels})
 
     async def tick(self, ends: Ends = NO_ENDS) -> None:
         """Bring every source up to date. Raises StoreUnavailable.

@@ -7,14 +7,14 @@ number of windows it is part of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise, repeat
 from operator import add, sub
 from typing import NamedTuple
 
 from schemas.duration import MICROS
 from streams.retention import CONVERSIONS, ENTRIES, EVENTS, VALUE
-from streams.windows import Cells, FunnelCounts
+from streams.windows import BLOCK_SECONDS, MINUTE_SECONDS, Cells, FunnelCounts, oldest_block
 
 OPENED, REACHED = frozenset((ENTRIES, CONVERSIONS)), frozenset((EVENTS, VALUE))
 ZEROS = repeat(0)
@@ -24,10 +24,13 @@ class Buckets:
     """The buckets that make up spans, as far back as they are kept at T; the ends of a span are boundaries of the finest that hold the families."""
 
     def __init__(self, counts: FunnelCounts, at_us: int, families: frozenset[str]) -> None:
-        coarsest_first = [kept for kept in reversed(counts.plan.kept) if families <= kept.families]
-        self._widths = [
-            (k.seconds * MICROS, counts.buckets.get(k.seconds, {}), at_us // (k.seconds * MICROS) - k.count) for k in coarsest_first
-        ]
+        self._widths: list[tuple[int, Mapping[int, Cells], int]] = []  # coarsest first: width in µs, its buckets, the oldest that is kept
+        for kept in reversed(counts.plan.kept):
+            if families <= kept.families:
+                if kept.seconds == MINUTE_SECONDS and counts.blocks is not None:
+                    self._widths.append((BLOCK_SECONDS * MICROS, counts.blocks, oldest_block(at_us)))
+                width_us = kept.seconds * MICROS
+                self._widths.append((width_us, counts.buckets.get(kept.seconds, {}), at_us // width_us - kept.count))
 
     def of(self, start_us: int, end_us: int, place: int = 0) -> list[Cells]:
         """Those between two moments, from a width on."""

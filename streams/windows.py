@@ -15,6 +15,9 @@ from streams.values import SEPARATOR, VALUE_SCALE
 
 RETRACTED, RETRACTED_AGES = "r", "q"  # events and ages since ever that late events took back
 
+# Blocks are buckets of a minute by fives: of the last three hours, which are looked at again and again.
+MINUTE_SECONDS, BLOCK_SECONDS, BLOCKS_KEPT = 60, 300, 36
+
 Cells = dict[str, int]  # name of a count -> how much
 
 
@@ -35,6 +38,11 @@ def first_bucket(window_seconds: int, at_us: int) -> tuple[int, int]:
     """(width in seconds, number of the first bucket) of the trailing window at time T."""
     width = bucket_seconds(window_seconds)
     return width, at_us // (width * MICROS) - window_seconds // width + 1
+
+
+def oldest_block(at_us: int) -> int:
+    """The first block that is kept at T; an older one may miss what was dropped with it."""
+    return at_us // (BLOCK_SECONDS * MICROS) - BLOCKS_KEPT
 
 
 @dataclass
@@ -58,6 +66,7 @@ class FunnelCounts:
     totals: Cells = field(default_factory=dict)
     followers: list[Callable[[int, int, Cells], None]] = field(default_factory=list)  # told what is added: width, bucket, cells
     passed: PassedUsers | None = None  # where counting is ahead of T
+    blocks: dict[int, Cells] | None = None  # block -> cells, where the past is asked for
     _running: dict[tuple[int, bool], _Running] = field(default_factory=dict)  # by window in seconds, and whether only what is pending
     _ahead: dict[tuple[int, bool], _Running] = field(default_factory=dict)  # of them, those that the next T moves, as they will be
     _oldest: dict[int, int] = field(default_factory=dict)  # width -> first bucket that is kept; older ones were dropped
@@ -74,6 +83,8 @@ class FunnelCounts:
             _add(of_width[bucket], cells)
         else:
             of_width[bucket] = dict(cells)
+        if width == MINUTE_SECONDS and self.blocks is not None:
+            _add(self.blocks.setdefault(bucket * width // BLOCK_SECONDS, {}), cells)
         for follow in self.followers:
             follow(width, bucket, cells)
         for running in self._running.values():
@@ -94,6 +105,8 @@ class FunnelCounts:
                 buckets = self.buckets.get(kept.seconds, {})
                 for bucket in [b for b in buckets if b < oldest]:
                     del buckets[bucket]
+        if self.blocks is not None:
+            self.blocks = {block: cells for block, cells in self.blocks.items() if block >= oldest_block(at_us)}
 
     def window(self, window_seconds: int, at_us: int, *, pending: bool = False) -> Cells:
         """The sums over a trailing window: from its first bucket onward, without an upper end.

@@ -17,7 +17,7 @@ from streams.past import Page, Recorded, _proportion, page, points, splits_of
 from streams.plan import Plan
 from streams.rates import Split, proportion, rate
 from streams.retention import CONVERSIONS, ENTRIES, EVENTS, VALUE
-from streams.sums import OPENED, Buckets, Past
+from streams.sums import OPENED, REACHED, Buckets, Past
 from streams.values import VALUE_SCALE
 from streams.windows import FunnelCounts, cell
 
@@ -46,7 +46,7 @@ class Store:
             + [{"name": "pay", "event": "pay", "value": "properties.amount"}],
         }
         config = Config.model_validate({"sources": [{"name": "web", "topic": "t"}], "funnels": [funnel]})
-        return cls(FunnelCounts(Plan(config, config.sources[0]).funnels[0]))
+        return cls(FunnelCounts(Plan(config, config.sources[0]).funnels[0], blocks={}))
 
     def add(self, second: int, family: str, stage: int, value: str, count: int) -> None:
         """As the engine does: in the bucket of every width that has the family, in total and under the value."""
@@ -156,6 +156,21 @@ def test_a_day_is_made_of_few_buckets() -> None:
     made = Buckets(store.counts, AT * MICROS, OPENED).of(start * MICROS, (start + 86_400) * MICROS)
     assert len(made) < 24 + 60
     assert sum(cells.get(cell(ENTRIES, 0), 0) for cells in made) == store.recount(ENTRIES, 0, None, start, start + 86_400)
+
+
+def test_the_last_hours_are_made_of_blocks_of_minutes_which_are_kept_no_longer() -> None:
+    store = Store.of(("24h",)).fill(7 * 3600, 3000)
+    end = AT // 300 * 300
+    for reach in (3000, 10_500, 6 * 3600):  # within what blocks are kept for, up to it, beyond
+        made = Buckets(store.counts, AT * MICROS, REACHED).of((end - reach) * MICROS, end * MICROS)
+        assert sum(cells.get(cell(EVENTS, 1), 0) for cells in made) == store.recount(EVENTS, 1, None, end - reach, end)
+        assert len(made) <= min(reach, 10_800) // 300 + max(0, reach - 10_500) // 60
+    later = AT + 2 * 3600
+    store.counts.forget_before(later * MICROS)
+    store.add(AT - 4000, EVENTS, 1, "web", 5)  # into a block that was dropped
+    store.counts.forget_before((later + 600) * MICROS)
+    assert store.counts.blocks is not None
+    assert min(store.counts.blocks) >= (later + 600) // 300 - 36
 
 
 def test_a_count_between_two_moments_is_a_recount_of_them() -> None:

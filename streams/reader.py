@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -37,6 +37,10 @@ W = TypeVar("W", bound=int)  # a window, in seconds
 
 def now_us() -> int:
     return time.time_ns() // 1000
+
+
+async def by_nobody() -> None:
+    """Of counts that none but their reader works on."""
 
 
 @dataclass
@@ -164,21 +168,22 @@ class Reader:
         plan = Plan(self.config, source)
         return SourceView(source, plan, {f.funnel.name: FunnelCounts(f, blocks={}) for f in plan.funnels})
 
-    async def tick(self, ends: Ends = NO_ENDS) -> None:
+    async def tick(self, ends: Ends = NO_ENDS, unused: Callable[[], Awaitable[None]] = by_nobody) -> None:
         """Bring every source up to date. Raises StoreUnavailable.
 
         `ends` is what this worker knows itself of where its partitions' logs end, which may have yet to come to the ledger.
+        `unused` is waited for before counts change: somebody may be at work on them as they are.
 
         All that is asked of the ledger is asked at once: while chunks are counted, an answer waits until one is done, and a
         question after it for the next.
         """
-        found = await asyncio.gather(*[self._tick_source(name, ends) for name in self.views], return_exceptions=True)
+        found = await asyncio.gather(*[self._tick_source(name, ends, unused) for name in self.views], return_exceptions=True)
         for failed in found:
             if failed is not None:
                 raise failed
         self.read_at = time.monotonic()
 
-    async def _tick_source(self, name: str, known: Ends) -> None:
+    async def _tick_source(self, name: str, known: Ends, unused: Callable[[], Awaitable[None]]) -> None:
         view, intake = self.views[name], f"{name}/intake"
         shards, intakes, ends, intake_ends, changes, intake_changes = await asyncio.gather(
             self._ledger.shards(name),
@@ -188,6 +193,7 @@ class Reader:
             self._changes({shard: (at.generation, at.sequence) for shard, at in view.positions.items()}),
             self._changes(dict.fromkeys(view.intake, NOT_FOLLOWED)),
         )
+        await unused()
         if set(view.positions) != set(shards) or not await self._follow(view, changes):
             view = await self._read_whole(name, shards)
         new = [shard for shard in intakes if shard not in view.intake]

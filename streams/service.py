@@ -86,10 +86,13 @@ class Service:
         self._delivery = Delivery(config, self._store, senders, self.worker.notification, web_url=web, dashboard_url=dashboard)
         self.worker.channels(senders)
         self._states: list[AlertState] = []
+        self._states_asked = -math.inf  # when
         self._shown: Alerts | None = None  # as read in this tick
         self._ledger_text = LedgerText()
         self._failing: set[str] = set()
         self._reading_at = -math.inf  # when the last complete reading of the ledger began
+        self._reading_took = 0.0  # seconds
+        self._leading: asyncio.Task[bool] | None = None  # what only one of all workers does, of the last tick
         self._stopping = False
         self._log_starts = LogStarts()
         self._collecting = Collecting(time.monotonic())
@@ -106,6 +109,9 @@ class Service:
                 await self._tick()
                 await self._look_until(started + self._settings.worker.tick_seconds)
         finally:
+            if self._leading is not None and not self._stopping:
+                self._leading.cancel()
+            await self._led()
             await self._log_starts.close()
             await self._delivery.close()
             await delivery
@@ -128,7 +134,15 @@ class Service:
             self._guarded("reading alerts", self._read_alerts(shows_alerts)),
         )
         self.worker.lease.set(self._leadership.fence is not None)
-        await asyncio.gather(self._lead(), *([self._guarded("publishing reports", self.hub.publish())] if read else []))
+        await self._led()  # where the ledger could not be read
+        self._leading = asyncio.create_task(self._guarded("leading", self._lead()))
+        if read:
+            await self._guarded("publishing reports", self.hub.publish())
+
+    async def _led(self) -> None:
+        """Until nobody judges or records the counts as they are. Meanwhile the next reading can ask for what was counted since."""
+        if self._leading is not None:
+            await asyncio.wait([self._leading])
 
     async def _lead(self) -> None:
         """What only one of all workers does."""
@@ -144,8 +158,10 @@ class Service:
         """What is counted between two ticks is to be seen before the next, as far as that is no work to speak of."""
         shards = sum(len(view.positions) for view in self.reader.views.values())
         pause = max(LOOK_SECONDS, shards / SHARDS_READ_A_SECOND)
-        while not self._stopping and next_tick - time.monotonic() > pause:
+        while not self._stopping and next_tick - time.monotonic() > pause + self._reading_took:
             await asyncio.sleep(pause)
+            if self._leading is not None and not self._leading.done():
+                continue  # it would wait for that, and the tick for it
             if await self._read() and self._leadership.fence is not None and self._ledger_text.is_little:
                 await self._guarded("writing metrics", self._ledger_text.follow(self.reader.readings()))
         await asyncio.sleep(max(0.05, next_tick - time.monotonic()))
@@ -155,22 +171,22 @@ class Service:
         began = time.monotonic()
         lag = sum(self._lag(partition) or 0 for partition in self._partitions())
         self._collecting.tick(began, behind=lag > BEHIND_RECORDS)
-        read = await self._guarded("reading the ledger", self.reader.tick(self._ends()))
+        read = await self._guarded("reading the ledger", self.reader.tick(self._ends(), self._led))
         if read:
-            self._reading_at = began
+            self._reading_at, self._reading_took = began, time.monotonic() - began
             self.hub.renderings.clear()
         return read
 
     async def _evaluate(self, fence: int) -> None:
-        views, now = self.reader.views, now_us()
+        views, now, shown = self.reader.views, now_us(), self._shown
         intakes = {name: Intake(view.at_us, view.settled(now), _taken(view)) for name, view in views.items()}
         ruled = {rule.funnel: views[self.config.funnel(rule.funnel).source] for rule in self.config.alerts}
         adjusting = {name: view.adjusted(name) for name, view in ruled.items()}
         transitions = await self._evaluator.tick(fence, self.reader.counts(), adjusting, intakes, now)
         for transition in transitions:
             log.info("alert", **transition.model_dump(mode="json"))
-        if transitions or self._shown is None:
-            self._states = await self._desk.alert_states()
+        if transitions or shown is None:
+            await self._states_now()
 
     async def _read_alerts(self, needed: bool) -> None:
         """As they are at the beginning of a tick, for the metrics and for pages, where there are any."""
@@ -179,8 +195,15 @@ class Service:
             self._shown = await self._alerts_now()
 
     async def _alerts_now(self) -> Alerts:
-        self._states, transitions = await asyncio.gather(self.alert_states(), self.transitions(TRANSITIONS_STREAMED))
-        return Alerts(states=self._states, transitions=transitions)
+        states, transitions = await asyncio.gather(self._states_now(), self.transitions(TRANSITIONS_STREAMED))
+        return Alerts(states=states, transitions=transitions)
+
+    async def _states_now(self) -> list[AlertState]:
+        asked = time.monotonic()
+        states = await self.alert_states()
+        if asked > self._states_asked:  # an answer may come after that to a later question
+            self._states, self._states_asked = states, asked
+        return states
 
     async def _guarded(self, what: str, work: Coroutine[Any, Any, object]) -> bool:
         """Do one part of a tick; a failure is logged when it begins and when it ends, and stops nothing."""

@@ -73,27 +73,53 @@ async def test_the_collector_is_told_whether_records_wait(valkey: Valkey, unique
         await service.close()
 
 
+def asks(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The sources that its ledger is asked for, from now on."""
+    found: list[str] = []
+    shards = service.ledger.shards
+
+    async def noted(source: str) -> list[str]:
+        found.append(source)
+        return await shards(source)
+
+    monkeypatch.setattr(service.ledger, "shards", noted)
+    return found
+
+
 async def test_pages_have_what_was_read_however_long_rules_take_to_be_judged(
     valkey: Valkey, unique_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each question to Redis waits behind what is being counted, and judging is several of them."""
-    judging, judged = asyncio.Event(), asyncio.Event()
+    """Each question to Redis waits behind what is being counted, and judging is several of them: the next is asked meanwhile."""
+    judged = asyncio.Event()
+    judging: list[int] = []
 
     async def evaluate(*_: object) -> None:
-        judging.set()
+        judging.append(users())
         await judged.wait()
+        judging.append(users())
+
+    def users() -> int:
+        return service.reader.report("f", Duration("1m")).stages[0].users
 
     monkeypatch.setattr(Service, "_evaluate", evaluate)
     service = Service(CONFIG, Settings(redis=RedisSettings(url=SecretStr(valkey.url), prefix=unique_name)), "test")
+    writer = Writer(service.ledger)  # type: ignore[arg-type]  # a ledger is all that it needs
     service.hub.join(select(CONFIG, (), None, "users", None))
-    ticking = asyncio.create_task(service._tick())
+    asked = asks(service, monkeypatch)
+    running = asyncio.create_task(service.run())
     try:
-        await asyncio.wait_for(judging.wait(), 10)
-        await until(lambda: service.hub.tick == 1)
-        assert not ticking.done()
+        await until(lambda: judging == [0] and service.hub.tick == 1)
+        await writer.write(event("a", 1))
+        asked.clear()
+        await until(lambda: bool(asked))
+        assert (users(), service.hub.tick) == (0, 1), "counts stay as they are while rules are judged by them"
+        judged.set()
+        await until(lambda: users() == 1)
+        assert judging[:2] == [0, 0]
     finally:
         judged.set()
-        await ticking
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
         await service.close()
 
 
@@ -110,12 +136,14 @@ async def test_a_tick_asks_for_the_alerts_once_for_metrics_and_pages(
     monkeypatch.setattr(Service, "alert_states", counted)
     service = Service(CONFIG, Settings(redis=RedisSettings(url=SecretStr(valkey.url), prefix=unique_name)), "test")
     try:
-        await service._tick()  # nobody leads, and nobody listens yet
-        assert asked == []
+        await service._tick()  # nobody led when it began, and nobody listens yet
+        await service._led()
+        assert asked == [1], "who has come to lead needs them for the metrics"
         page = service.hub.join(select(CONFIG, (), None, "users", None))
         await service._tick()
         await service._tick()
-        assert asked == [1, 2]
+        await service._led()
+        assert asked == [1, 1, 2]
         service.hub.leave(page)
     finally:
         await service.close()

@@ -26,20 +26,6 @@ NEW_SECONDS, NEW_SECONDS_MAX, NEW_SHARE = 0.25, 1.0, 1 / 20  # between two looks
 ALL_SECONDS = 3600.0  # between two looks at everything
 
 
-class Work:
-    """Gives way each time that so much was done, in whatever it is counted."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._since = 0
-
-    async def did(self, much: int) -> None:
-        self._since += much
-        if self._since >= self._most:
-            self._since = 0
-            await give_way()
-
-
 class Stretches:
     """Gives way each time that work has gone on for a millisecond: on a slow machine a step is less work, not more time."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-import hiredis
 import redis
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
@@ -24,6 +23,7 @@ from schemas.errors import SettingsError
 from schemas.secret import reveal
 from schemas.settings import RedisSettings
 from streams.redis_address import RedisAddress, parse
+from streams.redis_sending import Sending
 from streams.tls import RenewedContext, TlsFiles
 
 WHOSE = "FUNNELWATCH_REDIS"
@@ -32,31 +32,19 @@ CONNECTIONS_MAX = 2_000  # every partition may be claimed, read and written at o
 DRIVER = DriverInfo(lib_version=redis.__version__)
 
 
-LONG_COMMAND = 64  # arguments
-
-
-class _Packing:
-    """A connection that leaves long commands to hiredis; redis-py's asyncio connections pack them in Python, a microsecond an argument."""
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        if len(args) < LONG_COMMAND:
-            return cast("list[bytes]", super().pack_command(*args))  # type: ignore[misc]  # of the connection that it is mixed into
-        return [hiredis.pack_command(args)]
-
-
-class PlainConnection(_Packing, Connection):
+class PlainConnection(Sending, Connection):
     """A connection over TCP."""
 
 
-class UnixConnection(_Packing, UnixDomainSocketConnection):
+class UnixConnection(Sending, UnixDomainSocketConnection):
     """A connection on this machine."""
 
 
-class ManagedConnection(_Packing, SentinelManagedConnection):
+class ManagedConnection(Sending, SentinelManagedConnection):
     """A connection to whichever server is the master."""
 
 
-class TlsConnection(_Packing, SSLConnection):
+class TlsConnection(Sending, SSLConnection):
     """A connection whose certificates come from `tls`."""
 
     def __init__(self, *, tls: RenewedContext, **options: Any) -> None:

@@ -49,8 +49,9 @@ from streams.ledger.contract import (
     Snapshot,
     Write,
 )
-from streams.pauses import Work, give_way, let_go
+from streams.pauses import Stretches, give_way, let_go
 from streams.redis_errors import FAILURES, remedy, said
+from streams.redis_sending import Pieces
 from streams.tally import BucketKey
 from streams.values import Registry
 from streams.windows import Cells
@@ -107,7 +108,7 @@ class RedisLedger:
     async def apply(self, claim: Claim, write: Write) -> Outcome:
         key = self._key(claim.shard, "")
         deltas = write.deltas
-        args: list[int | str | bytes] = [
+        args: list[Any] = [  # redis-py's type knows no `Pieces`
             claim.epoch,
             claim.token,
             write.start,
@@ -289,8 +290,8 @@ async def _answer(call: Awaitable[T]) -> T:
         raise StoreUnavailable(f"Redis did not do as asked ({said(error)}); {remedy(error)}") from error
 
 
-PACKED_AT_ONCE = 1_000  # counts, or names and states
-PARSED_AT_ONCE = 5_000  # counts
+COUNTS_AT_ONCE = 1_000  # packed
+STATES_AT_ONCE = 200  # likewise, with their names: a state may be kilobytes
 LET_GO_AT_ONCE = 50  # buckets, of some hundred counts
 
 _packer = msgpack.Packer(use_bin_type=False, buf_size=1 << 21)  # room for a chunk's states, taken once
@@ -327,31 +328,34 @@ def _counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> Iterat
     return ((key, [*chain.from_iterable(_exact(cells).items())]) for key, cells in named if cells)
 
 
-async def _packed_states(states: Mapping[str, bytes]) -> bytes:
-    """A list of entity and state, in turns."""
-    found, parts = list(chain.from_iterable(states.items())), [_array_header(2 * len(states))]
-    for begin in range(0, len(found), PACKED_AT_ONCE):
-        part = found[begin : begin + PACKED_AT_ONCE]
-        parts.append(_pack(part)[len(_array_header(len(part))) :])
+async def _packed_states(states: Mapping[str, bytes]) -> Pieces:
+    """A list of entity and state, in turns: it is ten megabytes."""
+    found, pieces = list(chain.from_iterable(states.items())), [_array_header(2 * len(states))]
+    for begin in range(0, len(found), STATES_AT_ONCE):
+        part = found[begin : begin + STATES_AT_ONCE]
+        pieces.append(_pack(part)[len(_array_header(len(part))) :])
         await give_way()
-    return b"".join(parts)
+    return Pieces(pieces)
 
 
-async def _packed_counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> bytes:
+async def _packed_counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> Pieces:
     """A list of name and fields, in turns: of a hundred funnels it is a megabyte."""
-    packed: list[bytes] = []
-    work = Work(PACKED_AT_ONCE)
+    pieces: list[bytes] = []
+    items, packed, counts = 0, list[bytes](), 0
     for key, fields in _counts(buckets, totals):
         packed += (_pack_text(key), _pack_text(fields))
-        await work.did(1 + len(fields) // 2)
-    return b"".join((_array_header(len(packed)), *packed))
+        counts += 1 + len(fields) // 2
+        if counts >= COUNTS_AT_ONCE:
+            items, pieces, packed, counts = items + len(packed), [*pieces, b"".join(packed)], [], 0
+            await give_way()
+    return Pieces((_array_header(items + len(packed)), *pieces, b"".join(packed)))
 
 
 async def _parse_counts(flat: Sequence[Any]) -> tuple[dict[BucketKey, Cells], dict[int, Cells]]:
     """Counts by bucket and since ever, in turns, as they were packed."""
     buckets: dict[BucketKey, Cells] = {}
     totals: dict[int, Cells] = {}
-    work = Work(PARSED_AT_ONCE)
+    stretches = Stretches()
     for key, fields in zip(flat[::2], flat[1::2]):
         # The same few hundred names come in every bucket: held once, so that counts take a third of the memory.
         cells: Cells = dict(zip(map(intern, fields[::2]), map(int, fields[1::2])))
@@ -360,7 +364,7 @@ async def _parse_counts(flat: Sequence[Any]) -> tuple[dict[BucketKey, Cells], di
             totals[int(numbers[0])] = cells
         else:
             buckets[int(numbers[0]), int(numbers[1]), int(numbers[2])] = cells
-        await work.did(1 + len(cells))
+        await stretches.pause()
     return buckets, totals
 
 

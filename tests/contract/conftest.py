@@ -67,7 +67,7 @@ async def ledger(settings: RedisSettings | None, unique_name: str) -> AsyncItera
 @pytest_asyncio.fixture
 async def client(any_redis: RedisProcess) -> AsyncIterator[Redis]:
     """What only a Redis has: keys that others may touch."""
-    async with Redis.from_url(any_redis.url) as client:
+    async with connect(RedisSettings(url=SecretStr(any_redis.url))) as client:
         yield client
 
 

@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from alerting.store import RedisAlertStore
+from schemas.settings import RedisSettings
 from streams.embedded import RedisProcess
 from streams.ledger.redis import RedisLedger
 from streams.plan import LAYOUT
+from streams.redis_client import connect
 from tests.books import Books, assert_counts_exact, books_of
 from tests.oracle import Recount, recount
 from tests.oracle_events import Record
@@ -37,7 +40,7 @@ RECORDS = [record_of(line) for line in kept["records"]]
 async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
     """A Redis that holds what the release before has stored, under its own prefix."""
     process: RedisProcess = request.getfixturevalue(request.param)
-    async with Redis.from_url(process.url) as client:
+    async with connect(RedisSettings(url=SecretStr(process.url))) as client:
         await _clear(client)
         await restored(client, kept["keys"])
         yield client

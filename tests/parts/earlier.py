@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from alerting.contract import Acknowledgement, Commit
@@ -28,6 +29,7 @@ from alerting.store import RedisAlertStore
 from schemas.config import Config, parse
 from schemas.duration import Duration
 from schemas.report import AuditEntry
+from schemas.settings import RedisSettings
 from schemas.silence import Matchers, Silence
 from streams.archive import Archive, HistoryAsked
 from streams.counting import ShardCount
@@ -38,6 +40,7 @@ from streams.ledger.redis import RedisLedger
 from streams.plan import LAYOUT, Plan
 from streams.reader import Reader
 from streams.recorder import Recorder, RedisRecord
+from streams.redis_client import connect
 from streams.web.history import points_json
 from tests.oracle_events import Record
 from tests.parts.alerts import NIGHT_US, notification
@@ -194,7 +197,7 @@ def record_of(line: Sequence[Any]) -> Record:
 async def write(path: Path) -> None:
     records = the_records()
     with Valkey() as valkey:
-        async with Redis.from_url(valkey.url) as client:
+        async with connect(RedisSettings(url=SecretStr(valkey.url))) as client:
             reader, recorder = reader_of(client), Recorder(the_config(), RedisRecord(client, PREFIX))
             await alerts(client)
             fence = await Lease(client, PREFIX, 60.0, "earlier").hold()

@@ -40,7 +40,7 @@ def now_us() -> int:
 
 
 async def by_nobody() -> None:
-    """Of counts that none but their reader works on."""
+    """What there is to wait for where none but their reader works on counts: nothing."""
 
 
 @dataclass

@@ -340,13 +340,15 @@ async def _packed_states(states: Mapping[str, bytes]) -> Pieces:
 
 async def _packed_counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> Pieces:
     """A list of name and fields, in turns: of a hundred funnels it is a megabyte."""
-    pieces: list[bytes] = []
-    items, packed, counts = 0, list[bytes](), 0
+    pieces, items = list[bytes](), 0
+    packed, counts = list[bytes](), 0  # since the last piece
     for key, fields in _counts(buckets, totals):
         packed += (_pack_text(key), _pack_text(fields))
         counts += 1 + len(fields) // 2
         if counts >= COUNTS_AT_ONCE:
-            items, pieces, packed, counts = items + len(packed), [*pieces, b"".join(packed)], [], 0
+            pieces.append(b"".join(packed))
+            items += len(packed)
+            packed, counts = [], 0
             await give_way()
     return Pieces((_array_header(items + len(packed)), *pieces, b"".join(packed)))
 

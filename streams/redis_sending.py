@@ -7,16 +7,15 @@ network at once another. They stay the pieces that they were packed in, and othe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import hiredis
 from redis.exceptions import ConnectionError  # noqa: A004  # redis-py's own name
 
-from streams.pauses import give_way
-
 LONG_COMMAND = 64  # arguments
-SENT_AT_ONCE = 262_144  # bytes
+SENT_AT_ONCE = 1_048_576  # bytes
 
 
 class Pieces(tuple[bytes, ...]):
@@ -56,7 +55,7 @@ class Sending:
         await send(first, check_health)
         try:
             for part in others:
-                await give_way()
+                await asyncio.sleep(0)  # a turn, and not until the loop is quiet: Redis has nothing to do before it has all of it
                 if not self.is_connected:  # type: ignore[attr-defined]  # redis-py would connect anew, and begin in the middle
                     raise ConnectionError("the connection was closed in the middle of a command")
                 await send(part, False)

@@ -331,10 +331,11 @@ def _counts(buckets: dict[BucketKey, Cells], totals: dict[int, Cells]) -> Iterat
 async def _packed_states(states: Mapping[str, bytes]) -> Pieces:
     """A list of entity and state, in turns: it is ten megabytes."""
     found, pieces = list(chain.from_iterable(states.items())), [_array_header(2 * len(states))]
+    stretches = Stretches()
     for begin in range(0, len(found), STATES_AT_ONCE):
         part = found[begin : begin + STATES_AT_ONCE]
         pieces.append(_pack(part)[len(_array_header(len(part))) :])
-        await give_way()
+        await stretches.pause()
     return Pieces(pieces)
 
 

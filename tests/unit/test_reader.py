@@ -253,6 +253,22 @@ async def test_what_no_window_will_reach_is_not_held(reader: Reader, writer: Wri
     assert min(held) >= (AT + 3 * 3600) // 10
 
 
+async def test_the_minutes_that_are_read_are_summed_up_by_fives(ledger: MemoryLedger, clock: Clock) -> None:
+    """Which a history is made of."""
+    day = CONFIG.model_copy(update={"funnels": [CONFIG.funnels[0].model_copy(update={"windows": (Duration("24h"),)})]})
+    reader = Reader(day, ledger, clock)
+    counts = reader.counts()["f"]
+    minutes = {(counts.plan.definition, 60, AT // 60 + number): {"u0": number} for number in range(20)}
+    claim = await ledger.claim("web:0", 1, 0)
+    await ledger.apply(claim, Write(0, 1, Deltas(minutes, watermark_us=(AT + 1200) * 1_000_000)))
+    await reader.tick()
+    found = reader.counts()["f"].blocks
+    assert found is not None
+    assert len(found) in {4, 5}
+    for block, cells in found.items():
+        assert cells["u0"] == sum(counted["u0"] for (_, _, minute), counted in minutes.items() if minute // 5 == block)
+
+
 async def test_lag_is_what_lies_between_the_ends_and_the_positions(reader: Reader, writer: Writer, ledger: MemoryLedger) -> None:
     await writer.write(event("a", 0), event("a", 1))
     await Writer(ledger, "web:1").write(event("a", 1, "v"))

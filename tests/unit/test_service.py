@@ -123,6 +123,58 @@ async def test_pages_have_what_was_read_however_long_rules_take_to_be_judged(
         await service.close()
 
 
+async def test_while_rules_are_judged_nobody_looks_between_ticks_for_whom_the_next_would_wait(
+    valkey: Valkey, unique_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.02)
+    service = Service(CONFIG, Settings(redis=RedisSettings(url=SecretStr(valkey.url), prefix=unique_name)), "test")
+    asked = asks(service, monkeypatch)
+    judged = asyncio.Event()
+
+    async def judge() -> bool:
+        return await judged.wait()
+
+    async def looks(took: float = 0.0) -> int:
+        asked.clear()
+        service._reading_took = took
+        await service._look_until(asyncio.get_running_loop().time() + 0.3)
+        return len(asked)
+
+    try:
+        service._leading = asyncio.create_task(judge())
+        assert await looks() == 0
+        judged.set()
+        await service._led()
+        assert await looks() > 0
+        assert await looks(took=1.0) == 0, "the last reading took longer than there is until the tick"
+    finally:
+        await service.close()
+
+
+async def test_alerts_that_were_asked_for_earlier_and_came_later_are_not_shown(
+    valkey: Valkey, unique_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(CONFIG, Settings(redis=RedisSettings(url=SecretStr(valkey.url), prefix=unique_name)), "test")
+    answers: list[asyncio.Future[list[AlertState]]] = []
+
+    async def answered(_: Service) -> list[AlertState]:
+        answers.append(asyncio.get_running_loop().create_future())
+        return await answers[-1]
+
+    monkeypatch.setattr(Service, "alert_states", answered)
+    try:
+        first, second = (asyncio.create_task(service._states_now()) for _ in range(2))
+        await until(lambda: len(answers) == 2)
+        old, new = cast("list[AlertState]", ["old"]), cast("list[AlertState]", ["new"])
+        answers[1].set_result(new)
+        await second
+        answers[0].set_result(old)
+        assert await first == old
+        assert service._states == new
+    finally:
+        await service.close()
+
+
 async def test_a_tick_asks_for_the_alerts_once_for_metrics_and_pages(
     valkey: Valkey, unique_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
